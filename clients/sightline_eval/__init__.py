@@ -1,0 +1,1 @@
+"""Metrics, calibration and reports. Knows the client and the world; knows no trainer."""

@@ -1,0 +1,16 @@
+"""The sizes that both sides agree on. Knows numbers only; what a deployment tightens is in its settings."""
+
+ITEMS = 64
+"""Items in one request."""
+TEXTS = 256
+"""Texts, or phrases, of one item."""
+TEXT_CHARS = 20_000
+"""Unicode code points of one text."""
+TOKENS = 20_000
+"""Token offsets given for one text."""
+ID_CHARS = 256
+"""Unicode code points of an item's id."""
+IMAGE_BYTES = 20 * 1024 * 1024
+"""Bytes of one encoded image."""
+MAX_BOXES = 100
+"""Most boxes that one image may be asked for."""

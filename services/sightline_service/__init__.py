@@ -1,0 +1,1 @@
+"""The reward service: four scoring endpoints over HTTP. Knows models; knows no client."""

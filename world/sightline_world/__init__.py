@@ -1,0 +1,1 @@
+"""EmojiWorld, the embedded default: scenes, captions and tiny models. Knows no HTTP."""
