@@ -1,0 +1,90 @@
+# Every verb of the project. CI calls these and nothing else.
+# Needs Python 3.11 or newer with pip and venv; uv is fetched where it is missing.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(shell command -v uv 2>/dev/null || echo .venv-tools/bin/uv)
+RUN    := $(BIN)/python -m
+OUT    ?= build
+
+# One thread per process: two processes that spin on two cores slow each other down many times over.
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check format lint types imports extras lock openapi proto world build clean
+
+help: ## list the verbs
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+install: $(VENV)/installed ## everything, from the hashed lock, into .venv
+
+demo: install ## start the service, score 200 fresh scenes over HTTP, write demo/index.html
+	$(BIN)/sightline demo --out demo
+
+test: install ## the default suite: no network, no GPU
+	$(TEST_ENV) $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow and not gpu"
+
+test-slow: install ## what the default suite leaves out for time
+	$(TEST_ENV) $(BIN)/pytest -q -m "slow and not gpu"
+
+check: lint types imports extras ## format, lint, types, import contracts, each extra alone
+
+format: install ## rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+imports: install
+	$(BIN)/lint-imports
+
+extras: extra-sdk extra-service extra-eval
+
+# Each extra in an environment of its own: it must import with what it declares and nothing else.
+extra-%: install
+	$(UV) venv -q --clear --python $(BIN)/python build/extras/$*
+	$(UV) pip sync -q --require-hashes --python build/extras/$* requirements/$*.txt
+	$(UV) pip install -q --no-deps --python build/extras/$* .
+	build/extras/$*/bin/python tests/extras/import_$*.py
+	rm -rf build/extras/$*
+
+lock: ## resolve the hashed requirement files from pyproject.toml
+	$(MAKE) requirements/sdk.txt requirements/service.txt requirements/eval.txt requirements/dev.txt --always-make
+
+LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml
+requirements/sdk.txt: pyproject.toml requirements/dev.txt
+	$(LOCK) -c requirements/dev.txt -o $@
+requirements/service.txt requirements/eval.txt: requirements/%.txt: pyproject.toml requirements/dev.txt
+	$(LOCK) -c requirements/dev.txt --extra $* -o $@
+requirements/dev.txt: pyproject.toml
+	$(LOCK) --extra dev -o $@
+
+openapi: install ## rewrite proto/openapi.json and proto/sightline/v1/reward.proto from the code
+	$(RUN) sightline_proto.schema
+	$(RUN) sightline_service.openapi
+
+world: install ## train the embedded models from nothing (about an hour on two cores)
+	$(RUN) sightline_world train all --out $(OUT)/world
+
+build: install ## sdist and wheel in dist/
+	$(UV) build -q --out-dir dist
+
+clean: ## remove what the other verbs made
+	rm -rf $(VENV) .venv-tools build dist demo
+
+$(UV):
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/python -m pip install -q --disable-pip-version-check uv==0.13.8
+
+$(VENV)/installed: requirements/dev.txt pyproject.toml | $(UV)
+	$(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip sync -q --require-hashes --python $(VENV) requirements/dev.txt
+	$(UV) pip install -q --no-deps --python $(VENV) -e .
+	touch $@
