@@ -22,8 +22,8 @@ class Category:
 
     @property
     def noun_phrase(self) -> str:
-        """The name with its indefinite article: "a dog", "an umbrella", "skis"."""
-        if self.name == self.plural:
+        """The name with its indefinite article where it takes one: "a dog", "an umbrella", "skis"."""
+        if self.name == self.plural and self.name != "sheep":
             return self.name
         return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 

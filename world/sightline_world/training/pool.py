@@ -50,9 +50,7 @@ def load_pool(split: Split, count: int, folder: Path, *, processes: int = 2) -> 
     return Pool(split, np.load(pixels_path), layouts)
 
 
-def _draw(
-    split: Split, count: int, pixels_path: Path, layouts_path: Path, processes: int
-) -> None:
+def _draw(split: Split, count: int, pixels_path: Path, layouts_path: Path, processes: int) -> None:
     pixels_path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.empty((count, MODEL_SIZE, MODEL_SIZE, 3), dtype=np.uint8)
     chunks = [(split, start, min(_CHUNK, count - start)) for start in range(0, count, _CHUNK)]
