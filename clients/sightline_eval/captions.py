@@ -19,7 +19,7 @@ def load_captions(path: Path, file_names: Mapping[int, str]) -> tuple[Caption, .
 
     Args:
         path: the file; blank lines are skipped.
-        file_names: image id -> file name; `image` is looked up among them, with its folder or without.
+        file_names: image id -> file name; `image` is looked up there, by its last part.
 
     Raises:
         ValueError: a line is no such object or names an unknown image; the message gives the line.

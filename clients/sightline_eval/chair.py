@@ -1,9 +1,10 @@
-"""CHAIR: how often do captions name objects that are not in the image? Knows lexicon and truth; no models.
+"""CHAIR: how often do captions name objects that are not in the image? Knows words; no models.
 
-Anna Rohrbach et al., "Object Hallucination in Image Captioning", EMNLP 2018. "strict" reproduces the
-published code's slips, for comparison with published numbers; "clean" mends them. Both singularise
-words with inflect, where the published code used another library, so a rare word may differ. Compare
-CHAIR only inside one harness, and always beside recall and length: saying less hallucinates less.
+Anna Rohrbach et al., "Object Hallucination in Image Captioning", EMNLP 2018. "strict" reproduces
+the published code's slips, for comparison with published numbers; "clean" mends them. Both make
+words singular with inflect, where the published code used another library, so a rare word may
+differ. Compare CHAIR only inside one harness, and beside recall and length: saying less
+hallucinates less.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from sightline_eval.mentions import Mention, count_words, find_mentions
 
 @dataclass(frozen=True, slots=True)
 class CaptionObjects:
-    """One caption's mentions against its image: with repetition, `n_truth` objects are annotated."""
+    """One caption against its image. Mentions count with repetition, objects once."""
 
     mentions: tuple[Mention, ...]
     hallucinated: tuple[Mention, ...]

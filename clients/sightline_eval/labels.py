@@ -1,4 +1,4 @@
-"""Which scored spans of a text name something that is in the image? Knows CHAIR's mentions; no scores.
+"""Which spans of a text name something that is in the image? Knows CHAIR's mentions; no scores.
 
 The verifier's vocabulary is wider than the annotations: it also finds a "lamp", which COCO never
 annotates. So a span is judged by the CHAIR mention (clean mode) that it overlaps, and a span that

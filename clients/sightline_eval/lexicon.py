@@ -1,4 +1,4 @@
-"""Which words name which COCO object, as the CHAIR metric has it. Knows its data file; reads no captions."""
+"""Which words name which COCO object, as CHAIR has it. Knows its data file; reads no captions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -43,6 +43,7 @@ class Lexicon:
     longest: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        """Derives the words and the longest phrase."""
         entries = [entry.split() for entry in (*self.objects, *self.phrases)]
         object.__setattr__(self, "words", frozenset(word for entry in entries for word in entry))
         object.__setattr__(self, "longest", max(map(len, entries)))
@@ -52,7 +53,7 @@ class Lexicon:
         return _singular(word, self.words)
 
     def with_names(self, names: Iterable[str]) -> "Lexicon":
-        """The lexicon with further objects; a name that already means an object keeps its meaning."""
+        """The lexicon with further objects; a name that it knows already keeps its meaning."""
         new = [name for name in map(str.lower, names) if name not in self.objects]
         phrases = {name: name for name in new if " " in name and name not in self.phrases}
         return replace(

@@ -1,4 +1,4 @@
-"""The objects that a caption names, by the rules of CHAIR. Knows a lexicon; knows nothing of images."""
+"""The objects that a caption names, by CHAIR's rules. Knows a lexicon; knows no images."""
 
 import re
 from dataclasses import dataclass

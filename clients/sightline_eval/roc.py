@@ -1,4 +1,4 @@
-"""How well scores separate two classes: area under the ROC curve, paired accuracy. Knows numpy only."""
+"""How well scores separate two classes: AUROC and paired accuracy. Knows numpy only."""
 
 from collections.abc import Sequence
 
@@ -36,9 +36,7 @@ def paired_accuracy(better: Sequence[float], worse: Sequence[float]) -> float:
     """
     high, low = _scores("better", better), _scores("worse", worse)
     if high.size != low.size:
-        raise ValueError(
-            f"better has {high.size} scores, worse {low.size}: give one of each a pair"
-        )
+        raise ValueError(f"better has {high.size} scores, worse {low.size}: they pair one to one")
     return float(np.mean((high > low) + 0.5 * (high == low)))
 
 

@@ -1,4 +1,4 @@
-"""How well one score tells correct from hallucinated: pooled and within an image. Knows scores per image only."""
+"""How well a score tells right from hallucinated, pooled and per image. Knows numbers only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A reward service of our own: started on a free port, awaited, stopped. Knows processes; scores nothing."""
+"""A reward service of our own: started, awaited, stopped. Knows processes; scores nothing."""
 
 import signal
 import socket
