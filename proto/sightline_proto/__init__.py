@@ -1,4 +1,4 @@
-"""The contract of the reward service: messages, errors, endpoints. Knows pydantic; knows no HTTP, no torch."""
+"""The contract of the reward service: messages, errors, endpoints. Knows pydantic, no HTTP."""
 
 from sightline_proto.endpoints import (
     ENDPOINTS,

@@ -1,4 +1,4 @@
-"""Every error that the service answers: its code, status, type, and whether to try again. Knows no HTTP library."""
+"""Every error that the service answers: code, status, type, retryable. Knows no HTTP library."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from sightline_proto.message import Message
 
 
 class ErrorCode(StrEnum):
-    """The machine-readable reason. Codes from IMAGE_INVALID on also occur inside a reply, per item."""
+    """The machine-readable reason; from IMAGE_INVALID on also found inside a reply, per item."""
 
     MALFORMED_BODY = "malformed_body"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from sightline_proto import limits
 from sightline_proto.image import Image
 from sightline_proto.message import Count, ItemId, Message, Number, Text
-from sightline_proto.reply import ItemReply, Reply
+from sightline_proto.reply import ItemReply, OmittedWhenNone, Reply
 
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Box = tuple[Number, Number, Number, Number]
@@ -58,7 +58,10 @@ class Detection(Message):
 
 
 class GroundResult(Message):
-    """The detections, best first, and the same as a prompt's context, one `label [x1, ..]` a line."""
+    """The detections, best first, and the same as a prompt's context.
+
+    `context` holds one `label [x1, y1, x2, y2]` a line.
+    """
 
     detections: tuple[Detection, ...]
     context: str
@@ -67,7 +70,7 @@ class GroundResult(Message):
 class GroundItemReply(ItemReply):
     """The item's detections, or its error."""
 
-    result: GroundResult | None = None
+    result: Annotated[GroundResult | None, OmittedWhenNone] = None
 
 
 class GroundReply(Reply):

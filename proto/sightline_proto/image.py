@@ -1,4 +1,4 @@
-"""An image inside a message: bytes, base64 text, a data URI or a hash. Knows encodings, not pixels."""
+"""An image inside a message: bytes, base64, a data URI or a hash. Knows encodings, not pixels."""
 
 import base64
 import binascii
@@ -11,9 +11,10 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-_SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
-_DATA_URI = re.compile(r"data:[^,]{0,256};base64,", re.IGNORECASE)
-_URL = re.compile(r"[a-z][a-z0-9+.-]{1,15}://", re.IGNORECASE)
+_SHA256 = re.compile(r"\s*sha256:([0-9a-f]{64})\s*", re.IGNORECASE)
+_DATA_URI = re.compile(r"\s*data:[^,]{0,256};base64,", re.IGNORECASE)
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]{1,15}://", re.IGNORECASE)
+_FORMS = "base64, data:image/..;base64,.. or sha256:<64 hex digits>"
 
 
 class ImageEncodingError(ValueError):
@@ -31,7 +32,10 @@ def sha256_of(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An encoded image as it travels: raw file bytes, or the text that a JSON body holds.
+    """One image as sent: raw file bytes, or the text that a JSON body holds.
+
+    A value that is no image (empty, not base64, a URL) is a valid `Image` all the same: `decode`
+    refuses it, so that one bad image fails its own item and not the whole request.
 
     Args:
         value: file bytes (PNG, JPEG, WebP, ..), or text: base64, `data:image/png;base64,..`, or
@@ -42,12 +46,12 @@ class Image:
 
     @property
     def sha256(self) -> str | None:
-        """The hash that this image refers to, or None where it carries its bytes."""
+        """The hash, in lower case, that this image refers to; None where it carries its bytes."""
         match = _SHA256.fullmatch(self.value) if isinstance(self.value, str) else None
-        return match.group(1) if match else None
+        return match.group(1).lower() if match else None
 
     def decode(self) -> bytes:
-        """Returns the file's bytes.
+        """Returns the file's bytes; white space inside base64 is skipped.
 
         Raises:
             ImageUrlError: the value is a URL.
@@ -55,18 +59,16 @@ class Image:
         """
         if isinstance(self.value, bytes):
             return self.value
+        if self.sha256:
+            raise ImageEncodingError(
+                f"image is only referred to, as sha256:{self.sha256}: look it up by its hash"
+            )
         if _URL.match(self.value):
             raise ImageUrlError(
                 "image URLs are not fetched: send the bytes, or upload and refer by sha256"
             )
         prefix = _DATA_URI.match(self.value)
-        text = self.value[prefix.end() :] if prefix else self.value
-        try:
-            return base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            raise ImageEncodingError(
-                "image is not valid base64, data URI or sha256:<64 hex digits>"
-            ) from None
+        return _from_base64(self.value[prefix.end() :] if prefix else self.value)
 
     def to_text(self) -> str:
         """Returns what a JSON body holds: base64 of the bytes, or the text unchanged."""
@@ -75,30 +77,45 @@ class Image:
         return self.value
 
     def __repr__(self) -> str:
-        return (
-            f"Image({len(self.value)} {'bytes' if isinstance(self.value, bytes) else 'characters'})"
-        )
+        """Names the size alone: an image in a log or a traceback must not be megabytes long."""
+        unit = "bytes" if isinstance(self.value, bytes) else "characters"
+        return f"Image({len(self.value)} {unit})"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's own signature
-        def parse(value: object) -> Image:
-            if isinstance(value, Image):
-                return value
-            if isinstance(value, bytes | str) and value:
-                return Image(value)
-            raise ValueError("must be a non-empty string: base64, data URI or sha256:<hex>")
-
+        """Takes an `Image`, bytes or text; writes text."""
         return core_schema.no_info_plain_validator_function(
-            parse,
-            serialization=core_schema.plain_serializer_function_ser_schema(cls.to_text),
+            _parse, serialization=core_schema.plain_serializer_function_ser_schema(cls.to_text)
         )
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {
-            "type": "string",
-            "minLength": 1,
-            "description": "base64, data:image/...;base64,... or sha256:<64 hex digits>",
-        }
+        """Describes the text that a JSON body holds."""
+        return {"type": "string", "description": _FORMS}
+
+
+def _parse(value: object) -> Image:
+    if isinstance(value, Image):
+        value = value.value
+    if isinstance(value, bytes):
+        return Image(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string: {_FORMS}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"is no Unicode text (a lone surrogate): send {_FORMS}") from None
+    return Image(value)
+
+
+def _from_base64(text: str) -> bytes:
+    """Decodes base64 as `base64 FILE` prints it: lines of 76 characters."""
+    try:
+        if any(space in text for space in " \n\r\t"):
+            text = "".join(text.split())
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageEncodingError(f"image is not valid {_FORMS}") from None

@@ -1,4 +1,4 @@
-"""Messages of /v1/info: what this service serves and how much it takes. Knows no endpoint's messages."""
+"""Messages of /v1/info: what this service serves and how much it takes. Knows no endpoint."""
 
 from sightline_proto.message import Count, Message, Number
 from sightline_proto.reply import ModelInfo
@@ -23,7 +23,10 @@ class ServiceLimits(Message):
 
 
 class ServedModel(Message):
-    """One loaded model: its role (`similarity`, `detector`, `perplexity`), identity and endpoints."""
+    """One loaded model: its role, identity and endpoints.
+
+    `role` is `similarity`, `detector` or `perplexity`; `endpoints` holds names (`token_reward`).
+    """
 
     role: str
     model: ModelInfo

@@ -1,4 +1,4 @@
-"""The sizes that both sides agree on. Knows numbers only; what a deployment tightens is in its settings."""
+"""The sizes that both sides agree on. Knows numbers; what a deployment tightens is its own."""
 
 ITEMS = 64
 """Items in one request."""
@@ -14,3 +14,5 @@ IMAGE_BYTES = 20 * 1024 * 1024
 """Bytes of one encoded image."""
 MAX_BOXES = 100
 """Most boxes that one image may be asked for."""
+COUNT = 2**53 - 1
+"""Largest whole number that every JSON reader holds exactly."""

@@ -1,13 +1,13 @@
-"""Messages of /perplexity: how surprising is a text to a language model that sees the image? Knows no model."""
+"""Messages of /perplexity: how surprising is a text, given the image? Knows no model."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from annotated_types import MaxLen, MinLen
 
 from sightline_proto import limits
 from sightline_proto.image import Image
-from sightline_proto.message import Count, ItemId, Message, Number, Text
-from sightline_proto.reply import ItemReply, Reply, SparseMessage
+from sightline_proto.message import Count, Flag, ItemId, Message, Number, Text
+from sightline_proto.reply import ItemReply, OmittedWhenNone, Reply
 
 
 class PerplexityItem(Message):
@@ -23,7 +23,7 @@ class PerplexityRequest(Message):
     """Scores texts by teacher forcing; `return_tokens` adds each token's log-probability."""
 
     items: Annotated[tuple[PerplexityItem, ...], MinLen(1), MaxLen(limits.ITEMS)]
-    return_tokens: bool = False
+    return_tokens: Flag = False
 
 
 class TokenLogProb(Message):
@@ -47,22 +47,23 @@ class SentencePerplexity(Message):
     normalized: Number
 
 
-class PerplexityResult(SparseMessage):
-    """One text: the sums over its tokens, and the same for each sentence."""
+class PerplexityResult(Message):
+    """One text: the sums over its tokens, and the same for each sentence.
 
-    omit_when_none: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    `tokens` is there where the request said `return_tokens`.
+    """
 
     log_prob: Number
     n_tokens: Count
     perplexity: Number
     sentences: tuple[SentencePerplexity, ...]
-    tokens: tuple[TokenLogProb, ...] | None = None
+    tokens: Annotated[tuple[TokenLogProb, ...] | None, OmittedWhenNone] = None
 
 
 class PerplexityItemReply(ItemReply):
     """One result per text, in order, or the item's error."""
 
-    results: tuple[PerplexityResult, ...] | None = None
+    results: Annotated[tuple[PerplexityResult, ...] | None, OmittedWhenNone] = None
 
 
 class PerplexityReply(Reply):

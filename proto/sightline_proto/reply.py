@@ -1,11 +1,14 @@
-"""What every reply carries beside its scores: the model, the usage, an item's error. Knows no endpoint."""
+"""What every reply carries beside its scores: model, usage, an item's error. Knows no endpoint."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Self
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, model_validator
 
 from sightline_proto.errors import ErrorDetail
 from sightline_proto.message import Count, Message
+
+OmittedWhenNone = Field(exclude_if=lambda value: value is None)
+"""Marks a field that is left out of the JSON, rather than written as null, where it is None."""
 
 
 class ModelInfo(Message):
@@ -29,33 +32,30 @@ class Usage(Message):
     truncated: Count
 
 
-class SparseMessage(Message):
-    """A message that leaves out the fields named in `omit_when_none` where they are None."""
-
-    omit_when_none: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        return {
-            name: value
-            for name, value in fields.items()
-            if value is not None or name not in self.omit_when_none
-        }
-
-
-class ItemReply(SparseMessage):
+class ItemReply(Message):
     """One item's answer: its place in the request, the id given there, and a result or an error."""
-
-    omit_when_none: ClassVar[frozenset[str]] = frozenset({"result", "results", "error"})
 
     index: Count
     id: str | None = None
-    error: ErrorDetail | None = None
+    error: Annotated[ErrorDetail | None, OmittedWhenNone] = None
+
+    @model_validator(mode="after")
+    def _result_or_error(self) -> Self:
+        answers = {"result", "results", "error"} & type(self).model_fields.keys()
+        given = [name for name in sorted(answers) if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"item {self.index} has {' and '.join(given) or 'nothing'}: "
+                f"give exactly one of {', '.join(sorted(answers))}"
+            )
+        return self
 
 
 class Reply(Message):
-    """The envelope. `scale` names the unit of `score`; `profile` the calibration that was applied."""
+    """The envelope of every reply.
+
+    `scale` names the unit of `score`, `profile` the calibration that was applied.
+    """
 
     model: ModelInfo
     scale: str

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 
 from sightline_proto import limits
 from sightline_proto.image import Image
-from sightline_proto.message import Count, ItemId, Message, Number, Text
-from sightline_proto.reply import ItemReply, Reply
+from sightline_proto.message import Count, Flag, ItemId, Message, Number, Text
+from sightline_proto.reply import ItemReply, OmittedWhenNone, Reply
 
 Combine = Literal["rank", "minmax", "raw"]
 
@@ -16,7 +16,8 @@ Combine = Literal["rank", "minmax", "raw"]
 class SentenceRewardItem(Message):
     """One image and its candidate texts, which are each other's siblings.
 
-    `language_scores` holds one number per text, higher is better: the policy's own R_T (CSR, Eq. 1).
+    `language_scores` holds one number per text, higher is better: the policy's own R_T
+    (CSR, Eq. 1).
     """
 
     id: ItemId | None = None
@@ -58,19 +59,23 @@ class SentenceScore(Message):
 
 
 class SentenceRewardResult(Message):
-    """One text. `score` = max(100 * cosine, 0) (CSR, Eq. 2); `calibrated` needs language scores."""
+    """One text's scores.
+
+    `score` = max(100 * `cosine`, 0) (CSR, Eq. 2); `calibrated` joins it with the text's language
+    score (CSR, Eq. 3) and is null where none was given.
+    """
 
     cosine: Number
     score: Number
     calibrated: Number | None
     sentences: tuple[SentenceScore, ...]
-    truncated: bool
+    truncated: Flag
 
 
 class SentenceRewardItemReply(ItemReply):
     """One result per text, in order, or the item's error."""
 
-    results: tuple[SentenceRewardResult, ...] | None = None
+    results: Annotated[tuple[SentenceRewardResult, ...] | None, OmittedWhenNone] = None
 
 
 class SentenceRewardReply(Reply):

@@ -7,11 +7,11 @@ from pydantic import Field, model_validator
 
 from sightline_proto import limits
 from sightline_proto.image import Image
-from sightline_proto.message import Count, ItemId, Message, Number, ProfileName, Text
-from sightline_proto.reply import ItemReply, Reply
+from sightline_proto.message import Count, Flag, ItemId, Message, Number, ProfileName, Text
+from sightline_proto.reply import ItemReply, OmittedWhenNone, Reply
 
-Offset = tuple[Annotated[Count, Field(ge=0)], Annotated[Count, Field(ge=0)]]
-TokenOffsets = Annotated[tuple[Offset, ...], MaxLen(limits.TOKENS)]
+Offset = tuple[Count, Count]
+TokenOffsets = Annotated[tuple[Offset, ...], Field(max_length=limits.TOKENS, fail_fast=True)]
 Verdict = Literal["supported", "neutral", "hallucinated"]
 
 
@@ -76,13 +76,13 @@ class TokenRewardResult(Message):
 
     spans: tuple[SpanReward, ...]
     token_rewards: tuple[Number, ...] | None
-    truncated: bool
+    truncated: Flag
 
 
 class TokenRewardItemReply(ItemReply):
     """One result per text, in order, or the item's error."""
 
-    results: tuple[TokenRewardResult, ...] | None = None
+    results: Annotated[tuple[TokenRewardResult, ...] | None, OmittedWhenNone] = None
 
 
 class TokenRewardReply(Reply):
