@@ -1,0 +1,47 @@
+"""Bodies of requests and answers: messages to bytes and back. Knows JSON; knows no retries."""
+
+from typing import TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from sightline.config import Wire
+from sightline_proto import ErrorBody, ErrorDetail
+from sightline_proto.message import Message
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+CONTENT_TYPES: dict[Wire, str] = {"json": JSON, "protobuf": JSON}
+
+M = TypeVar("M", bound=Message)
+
+
+class UnreadableBodyError(ValueError):
+    """The bytes are not the message that they should be."""
+
+
+def encode(message: Message, wire: Wire) -> bytes:
+    """Returns the body that carries `message`."""
+    return message.model_dump_json(exclude_none=True).encode()
+
+
+def decode(kind: type[M], response: httpx.Response) -> M:
+    """Reads the message of type `kind` from an answer.
+
+    Raises:
+        UnreadableBodyError: the body is something else, or a number in it is not finite.
+    """
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise UnreadableBodyError(f"{where}: {first['msg']}") from error
+
+
+def error_of(response: httpx.Response) -> ErrorDetail | None:
+    """Reads the error from a refusal, or None where something else (a proxy) wrote the body."""
+    try:
+        return decode(ErrorBody, response).error
+    except UnreadableBodyError:
+        return None
