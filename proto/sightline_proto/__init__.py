@@ -8,7 +8,14 @@ from sightline_proto.endpoints import (
     TOKEN_REWARD,
     Endpoint,
 )
-from sightline_proto.errors import ERROR_KINDS, ErrorBody, ErrorCode, ErrorDetail, error_detail
+from sightline_proto.errors import (
+    ERROR_KINDS,
+    ErrorBody,
+    ErrorCode,
+    ErrorDetail,
+    ErrorKind,
+    error_detail,
+)
 from sightline_proto.ground import (
     Detection,
     GroundItem,
@@ -17,7 +24,7 @@ from sightline_proto.ground import (
     GroundRequest,
     GroundResult,
 )
-from sightline_proto.image import Image, sha256_of
+from sightline_proto.image import Image, ImageEncodingError, ImageUrlError, sha256_of
 from sightline_proto.info import ServedModel, ServiceInfo, ServiceLimits
 from sightline_proto.perplexity import (
     PerplexityItem,
@@ -28,7 +35,7 @@ from sightline_proto.perplexity import (
     SentencePerplexity,
     TokenLogProb,
 )
-from sightline_proto.reply import ModelInfo, Usage
+from sightline_proto.reply import ItemReply, ModelInfo, Reply, Usage
 from sightline_proto.sentence_reward import (
     SentenceRewardItem,
     SentenceRewardItemReply,
@@ -45,31 +52,38 @@ from sightline_proto.token_reward import (
     TokenRewardRequest,
     TokenRewardResult,
 )
+from sightline_proto.validation import validation_detail
+from sightline_proto.wire import CONTENT_TYPE_PROTOBUF, WireError, from_protobuf, to_protobuf
 
 __all__ = [
+    "CONTENT_TYPE_PROTOBUF",
+    "Detection",
     "ENDPOINTS",
     "ERROR_KINDS",
-    "GROUND",
-    "PERPLEXITY",
-    "SENTENCE_REWARD",
-    "TOKEN_REWARD",
-    "Detection",
     "Endpoint",
     "ErrorBody",
     "ErrorCode",
     "ErrorDetail",
+    "ErrorKind",
+    "GROUND",
     "GroundItem",
     "GroundItemReply",
     "GroundReply",
     "GroundRequest",
     "GroundResult",
     "Image",
+    "ImageEncodingError",
+    "ImageUrlError",
+    "ItemReply",
     "ModelInfo",
+    "PERPLEXITY",
     "PerplexityItem",
     "PerplexityItemReply",
     "PerplexityReply",
     "PerplexityRequest",
     "PerplexityResult",
+    "Reply",
+    "SENTENCE_REWARD",
     "SentencePerplexity",
     "SentenceRewardItem",
     "SentenceRewardItemReply",
@@ -81,6 +95,7 @@ __all__ = [
     "ServiceInfo",
     "ServiceLimits",
     "SpanReward",
+    "TOKEN_REWARD",
     "TokenLogProb",
     "TokenRewardItem",
     "TokenRewardItemReply",
@@ -88,6 +103,10 @@ __all__ = [
     "TokenRewardRequest",
     "TokenRewardResult",
     "Usage",
+    "WireError",
     "error_detail",
+    "from_protobuf",
     "sha256_of",
+    "to_protobuf",
+    "validation_detail",
 ]

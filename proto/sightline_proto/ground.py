@@ -25,7 +25,8 @@ class GroundItem(Message):
     @model_validator(mode="after")
     def _phrases_or_text(self) -> Self:
         if (self.phrases is None) == (self.text is None):
-            raise ValueError("give either phrases or text, not both and not neither")
+            both = "missing" if self.text is None else "given"
+            raise ValueError(f"phrases and text are both {both}: give one of them")
         return self
 
 

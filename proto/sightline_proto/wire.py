@@ -96,7 +96,7 @@ def from_protobuf(cls: type[M], data: bytes) -> M:
     source = _TWINS[cls]()
     try:
         source.ParseFromString(data)
-    except protobuf.DecodeError:
+    except (protobuf.DecodeError, UnicodeDecodeError):  # the latter from the pure-Python runtime
         raise WireError(
             f"the body of {len(data)} bytes is not a protobuf {PACKAGE}.{cls.__name__}: it is cut "
             f"short, malformed, or another message"
