@@ -80,14 +80,19 @@ def _reward_flaws(item: TokenRewardItem, answer: TokenRewardItemReply) -> Iterat
             yield f"results[{number}] has {got} token rewards for {expected} token offsets"
 
 
+def by_place(parts: Sequence[Part[AnyReply]]) -> dict[int, ItemReply]:
+    """Returns the batch's answers by place; of two for one item the later part's counts."""
+    found: dict[int, ItemReply] = {}
+    for part in parts:
+        answers: Sequence[ItemReply] = part.reply.items
+        found.update(zip(part.places, answers, strict=True))
+    return found
+
+
 def error_codes(parts: Sequence[Part[AnyReply]]) -> dict[int, str]:
-    """Returns the error code of each place that has one; of two answers the later part's counts."""
-    codes = {
-        place: answer.error.code if answer.error is not None else None
-        for part in parts
-        for place, answer in zip(part.places, part.reply.items, strict=True)
-    }
-    return {place: code for place, code in codes.items() if code is not None}
+    """Returns the error code of each place that has one."""
+    found = by_place(parts).items()
+    return {place: answer.error.code for place, answer in found if answer.error is not None}
 
 
 def join(parts: Sequence[Part[Rep]]) -> Rep:
@@ -103,17 +108,11 @@ def join(parts: Sequence[Part[Rep]]) -> Rep:
             ours, theirs = getattr(first, name), getattr(part.reply, name)
             if ours != theirs:
                 raise MisfitError(f"one batch was scored with {name} {ours!r} and with {theirs!r}")
-    answers = {
-        place: answer
-        for part in parts
-        for place, answer in zip(part.places, part.reply.items, strict=True)
-    }
+    answers = by_place(parts)
     usages = [part.reply.usage for part in parts]
     joined = first.model_copy(
         update={
-            "items": tuple(
-                answers[place].model_copy(update={"index": place}) for place in sorted(answers)
-            ),
+            "items": tuple(_placed(answers[place], place) for place in sorted(answers)),
             "usage": Usage(
                 images=sum(usage.images for usage in usages),
                 texts=sum(usage.texts for usage in usages),
@@ -122,3 +121,12 @@ def join(parts: Sequence[Part[Rep]]) -> Rep:
         }
     )
     return cast(Rep, joined)
+
+
+def _placed(answer: ItemReply, place: int) -> ItemReply:
+    error = answer.error
+    if error is not None and error.param is not None:
+        head = f"items[{answer.index}]"
+        param = error.param.replace(head, f"items[{place}]", 1)
+        error = error.model_copy(update={"param": param})
+    return answer.model_copy(update={"index": place, "error": error})

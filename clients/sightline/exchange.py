@@ -16,12 +16,14 @@ from sightline.parcels import Item, Parcel, cut, parcels
 from sightline_proto import Endpoint, ErrorCode, ServiceInfo
 from sightline_proto.endpoints import Rep, Req
 
+_SUPPLY_ROUNDS = 2  # upload, then inline: neither is a retry, what is asked differs
+
 
 @dataclass(slots=True)
 class _Supply:
     """Images that a service did not have: first uploaded, then, if that did not help, inlined."""
 
-    uploaded: set[str] = field(default_factory=set[str])
+    uploaded: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     inlined: set[str] = field(default_factory=set[str])
 
 
@@ -30,7 +32,8 @@ class Exchange:
 
     An image travels as bytes the first time that this client sends it to a URL, and as
     `sha256:<hex>` from then on. Where the service does not have it (any more, or on this replica),
-    it is uploaded and only the items that missed it are asked about again.
+    it is uploaded and only the items that missed it are asked about again; where even that does
+    not help, the bytes are sent, and to that URL from then on.
 
     Args:
         config: the client's settings.
@@ -100,7 +103,7 @@ class Exchange:
     ) -> Flow[Part[Rep]]:
         call, supply = self._delivery.begin(request_id), _Supply()
         parts = yield from self._score(call, endpoint, request, run, supply)
-        for attempt in range(self._config.retries):
+        for attempt in range(self._config.retries + _SUPPLY_ROUNDS):
             codes = error_codes(parts)
             lost = [p for p in run if _can_supply(p, codes.get(p.place), supply)]
             busy = yield from self._wait_for_busy(call, codes, attempt)
@@ -176,10 +179,11 @@ class Exchange:
 
     def _supply(self, call: Call, lost: Sequence[Parcel], supply: _Supply) -> Flow[None]:
         for parcel in {parcel.sha256: parcel for parcel in lost}.values():
-            if parcel.sha256 in supply.uploaded:
+            if (call.url, parcel.sha256) in supply.uploaded:
+                self._sent.distrust(call.url)
                 supply.inlined.add(parcel.sha256)
                 continue
-            supply.uploaded.add(parcel.sha256)
+            supply.uploaded.add((call.url, parcel.sha256))
             letter = Letter(
                 "PUT", f"/v1/images/{parcel.sha256}", _always(parcel.data), bodies.OCTETS
             )
@@ -194,7 +198,8 @@ class Exchange:
         delays = {
             place: delay
             for place, code in codes.items()
-            if (delay := self._delivery.backoff(attempt, code)) is not None
+            if attempt < self._config.retries
+            and (delay := self._delivery.backoff(attempt, code)) is not None
         }
         if delays:
             try:

@@ -14,6 +14,7 @@ from sightline_proto import Image
 ImageLike = PIL.Image.Image | str | os.PathLike[str] | bytes | bytearray | Image
 
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+_NEAREST = {"I": "I;16", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 _FAST_COMPRESSION = 1
 
 
@@ -34,13 +35,13 @@ def to_image(source: ImageLike) -> Image:
         return Image(_png(source))
     if isinstance(source, str | os.PathLike):
         return Image(_read(Path(source)))
-    if isinstance(source, bytes | bytearray):
-        if not len(source):
-            raise ImageError("image is empty bytes: give the bytes of an image file")
-        return Image(bytes(source))
-    raise ImageError(
-        f"image is a {type(source).__name__}: give a path, bytes, a PIL image or an Image"
-    )
+    if not isinstance(source, bytes | bytearray):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not be typed
+        raise ImageError(
+            f"image is a {type(source).__name__}: give a path, bytes, a PIL image or an Image"
+        )
+    if not source:
+        raise ImageError("image is empty bytes: give the bytes of an image file")
+    return Image(bytes(source))
 
 
 def _read(path: Path) -> bytes:
@@ -57,13 +58,22 @@ def _read(path: Path) -> bytes:
 def _png(image: PIL.Image.Image) -> bytes:
     buffer = BytesIO()
     try:
-        upright = image if image.mode in _PNG_MODES else image.convert("RGB")
-        upright.save(buffer, format="PNG", compress_level=_FAST_COMPRESSION)
+        orientation = image.getexif().tobytes()
+        _plain(image).save(buffer, format="PNG", compress_level=_FAST_COMPRESSION, exif=orientation)
     except (OSError, ValueError) as error:
         raise ImageError(
             f"PIL image of mode {image.mode} and size {image.size} cannot be encoded: {error}"
         ) from error
     return buffer.getvalue()
+
+
+def _plain(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Returns the image in a mode that PNG has, with all its bits where there is one."""
+    if image.mode in _PNG_MODES:
+        return image
+    if image.mode.startswith("I;16"):
+        image = image.convert("I")
+    return image.convert(_NEAREST.get(image.mode, "RGB"))
 
 
 class SentImages:
@@ -76,12 +86,13 @@ class SentImages:
     def __init__(self, capacity: int = 65_536) -> None:
         self._capacity = capacity
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._forgetful: set[str] = set()
         self._lock = threading.Lock()
 
     def knows(self, url: str, sha256: str) -> bool:
         """Says whether the service at `url` was sent this image."""
         with self._lock:
-            known = (url, sha256) in self._seen
+            known = url not in self._forgetful and (url, sha256) in self._seen
             if known:
                 self._seen.move_to_end((url, sha256))
             return known
@@ -98,3 +109,8 @@ class SentImages:
         """Notes that the service at `url` has it no more."""
         with self._lock:
             self._seen.pop((url, sha256), None)
+
+    def distrust(self, url: str) -> None:
+        """Notes that uploads to `url` do not help: behind it are replicas that share no store."""
+        with self._lock:
+            self._forgetful.add(url)
