@@ -14,10 +14,12 @@ The rules, from which a message's wire format follows:
 """
 
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
+from annotated_types import MaxLen
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from pydantic.fields import FieldInfo
@@ -79,6 +81,8 @@ class Field:
     element: Element
     info: FieldInfo
     nullable: bool
+    most: int | None = None
+    """The longest list that the message takes, where it says so."""
 
     @property
     def type_name(self) -> str:
@@ -94,9 +98,7 @@ def list_name(element: Element) -> str:
 
 
 def _bare(annotation: object) -> object:
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _without_none(annotation: object) -> tuple[object, bool]:
@@ -106,7 +108,12 @@ def _without_none(annotation: object) -> tuple[object, bool]:
     rest = [option for option in get_args(annotation) if option is not types.NoneType]
     if len(rest) != 1:
         raise TypeError(f"{annotation} is a union: the wire format has no rule for it")
-    return _bare(rest[0]), True
+    return rest[0], True
+
+
+def _longest(constraints: Iterable[object]) -> int | None:
+    lengths = [each.max_length for each in constraints if isinstance(each, MaxLen)]
+    return min(lengths, default=None)
 
 
 def _element(annotation: object) -> Element:
@@ -131,12 +138,20 @@ def _is_pair_of_counts(annotation: object) -> bool:
 
 
 def _field(name: str, number: int, info: FieldInfo) -> Field:
-    annotation, nullable = _without_none(_bare(info.annotation))
+    constrained, nullable = _without_none(info.annotation)
+    annotation = _bare(constrained)
     if get_origin(annotation) is not tuple:
         return Field(name, number, Shape.ONE, _element(annotation), info, nullable)
     bare_list = info.is_required() and not nullable
-    shape = Shape.MANY if bare_list else Shape.NULLABLE_MANY
-    return Field(name, number, shape, _element(get_args(annotation)[0]), info, nullable)
+    return Field(
+        name,
+        number,
+        Shape.MANY if bare_list else Shape.NULLABLE_MANY,
+        _element(get_args(annotation)[0]),
+        info,
+        nullable,
+        most=_longest([*info.metadata, *getattr(constrained, "__metadata__", ())]),
+    )
 
 
 def _fields_from(root: type[Message], found: dict[type[Message], tuple[Field, ...]]) -> None:

@@ -1,10 +1,11 @@
 """Messages to protobuf bytes and back. Knows the rules of `descriptors`; knows no HTTP.
 
 Image bytes travel as they are, never through base64 or JSON. What is read passes the same checks as
-a JSON body does.
+a JSON body does; of a list longer than the message takes, only as much is read as it takes to see
+that, because a few bytes of protobuf become many of Python.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from google.protobuf import message as protobuf
 from google.protobuf import message_factory
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from sightline_proto import limits
 from sightline_proto.descriptors import (
     FIELDS,
     IMAGE,
@@ -86,8 +88,9 @@ def from_protobuf(cls: type[M], data: bytes) -> M:
     """Reads what `to_protobuf` wrote; a field given twice counts as protobuf has it, the last wins.
 
     Raises:
-        WireError: the bytes are malformed or cut short, or hold a field that `cls` has not, or one
-            of another type; the message names the field.
+        WireError: the bytes are malformed or end inside a field; or, with its name, there is a
+            field that `cls` has not or that has another type. Bytes that end between two fields
+            are a shorter message: only the transport's length tells.
         pydantic.ValidationError: a value is missing or refused; its location names the field.
         TypeError: `cls` is no message of the contract.
     """
@@ -158,17 +161,19 @@ def _read(cls: type[Message], source: protobuf.Message, path: str) -> dict[str, 
         if field.shape is Shape.ONE:
             fields[field.name] = _read_part(field.element, value, inner)
         elif field.shape is Shape.MANY:
-            fields[field.name] = _read_many(field.element, value, inner)
+            fields[field.name] = _read_many(field, value, inner)
         else:
             _refuse_unknown(value, inner)
-            fields[field.name] = _read_many(field.element, getattr(value, LIST_VALUES), inner)
+            fields[field.name] = _read_many(field, getattr(value, LIST_VALUES), inner)
     return fields
 
 
-def _read_many(element: Element, values: Iterable[object], path: str) -> list[object]:
-    if element.is_scalar:
+def _read_many(field: Field, values: Sequence[object], path: str) -> list[object]:
+    if field.most is not None:
+        values = values[: field.most + 1]
+    if field.element.is_scalar:
         return list(values)
-    return [_read_part(element, part, f"{path}[{i}]") for i, part in enumerate(values)]
+    return [_read_part(field.element, part, f"{path}[{i}]") for i, part in enumerate(values)]
 
 
 def _read_part(element: Element, source: object, path: str) -> object:
@@ -183,7 +188,7 @@ def _read_part(element: Element, source: object, path: str) -> object:
     bounds = getattr(source, OFFSETS_BOUNDS)
     if len(bounds) % 2:
         raise WireError(f"{path} has {len(bounds)} bounds: give start and end of each token")
-    each = iter(bounds)
+    each = iter(bounds[: 2 * limits.TOKENS + 2])
     return list(zip(each, each, strict=True))
 
 

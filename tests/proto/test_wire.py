@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import tracemalloc
 import types
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -27,6 +28,7 @@ from sightline_proto import (
     Usage,
     WireError,
     from_protobuf,
+    limits,
     to_protobuf,
 )
 from sightline_proto.descriptors import FIELDS, PACKAGE, POOL
@@ -232,6 +234,41 @@ def test_nan_and_negative_counts_are_refused_as_in_json():
     usage.images, usage.texts, usage.truncated = -1, 0, 0
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         from_protobuf(Usage, usage.SerializeToString())
+
+
+def test_the_longest_lists_are_known_from_the_messages():
+    most = {(cls, field.name): field.most for cls, fields in FIELDS.items() for field in fields}
+    assert most[TokenRewardRequest, "items"] == limits.ITEMS
+    assert most[TokenRewardItem, "texts"] == limits.TEXTS
+    assert most[TokenRewardItem, "token_offsets"] == limits.TEXTS
+    assert most[SentenceRewardItem, "language_scores"] == limits.TEXTS
+    assert most[GroundItem, "phrases"] == limits.TEXTS
+    assert most[TokenRewardResult, "spans"] is None
+
+
+def many_items():
+    item = TokenRewardItem(image=Image(b"x"), texts=("a",))
+    one = to_protobuf(TokenRewardRequest(items=(item,)))
+    return TokenRewardRequest, one * 300_000  # protobuf joins lists that follow each other
+
+
+def many_offsets():
+    item = twin("TokenRewardItem")
+    item.image.data, item.texts[:] = b"x", ["a"]
+    item.token_offsets.values.add(bounds=[0] * 600_000)
+    return TokenRewardItem, item.SerializeToString()
+
+
+@pytest.mark.parametrize("make", [many_items, many_offsets])
+def test_a_list_far_too_long_is_refused_before_it_fills_memory(make):
+    cls, body = make()
+    tracemalloc.start()
+    with pytest.raises(ValidationError) as caught:
+        from_protobuf(cls, body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "too_long" in {error["type"] for error in caught.value.errors()}
+    assert peak < 5_000_000
 
 
 UNKNOWN_FIELD = b"\xf8\x06\x01"  # number 111, a varint
