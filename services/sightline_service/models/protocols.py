@@ -116,10 +116,10 @@ class Detector(Protocol):
 
         Returns:
             One input, or several where the phrases do not fit one prompt: run them all and join
-            their detections.
+            their detections. A phrase too long for any prompt is cut, and its input `truncated`.
 
         Raises:
-            TextRefusedError: one phrase alone is longer than the model's prompt may be.
+            TextRefusedError: a phrase holds nothing that the model could look for.
         """
         ...
 
@@ -129,7 +129,7 @@ class Detector(Protocol):
 
 
 class PerplexityModel(Protocol):
-    """Scores texts by teacher forcing. The rules on threads and memory of `SimilarityModel` hold."""
+    """Scores texts by teacher forcing, under the thread and memory rules of `SimilarityModel`."""
 
     @property
     def info(self) -> ModelInfo:

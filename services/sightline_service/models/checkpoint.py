@@ -1,0 +1,184 @@
+"""Folders of weights, checked before a library opens them. Knows files and the hub; not torch."""
+
+import json
+import struct
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+
+from sightline_service.models.provenance import weights_revision
+from sightline_service.models.reference import ModelLoadError, ModelReference
+
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
+_MAX_HEADER_BYTES = 100_000_000
+_GIT_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder in the hub's layout, and the commit where it came from the hub."""
+
+    folder: Path
+    commit: str | None = None
+
+    def require(self, *names: str, mend: str) -> Path:
+        """Returns the first of the files that is there.
+
+        Raises:
+            ModelLoadError: none is there.
+        """
+        for name in names:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise ModelLoadError(f"{self.folder} lacks {' or '.join(names)}: {mend}")
+
+    def read_json(self, name: str, *, mend: str) -> dict[str, object]:
+        """Reads a JSON object.
+
+        Raises:
+            ModelLoadError: the file is missing, or is not a JSON object.
+        """
+        path = self.require(name, mend=mend)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"{path} is not readable JSON ({error}): {mend}") from None
+        if not isinstance(content, dict):
+            raise ModelLoadError(f"{path} is not a JSON object: {mend}")
+        return content
+
+    def require_tokenizer(self) -> None:
+        """Raises `ModelLoadError` where no tokeniser's files are there."""
+        self.require(*_TOKENIZER_FILES, mend="save the model's tokenizer into this folder")
+
+    def require_image_processor(self) -> None:
+        """Raises `ModelLoadError` where nothing says how images are preprocessed."""
+        mend = "save the model's processor into this folder; preprocessing is never guessed"
+        path = self.require("preprocessor_config.json", "processor_config.json", mend=mend)
+        combined = path.name == "processor_config.json"
+        if combined and "image_processor" not in self.read_json(path.name, mend=mend):
+            raise ModelLoadError(f"{path} lacks image_processor: {mend}")
+
+    def check_weights(self) -> tuple[Path, ...]:
+        """Returns the safetensors files, each complete.
+
+        Raises:
+            ModelLoadError: there is none, only pickles, or one is missing, cut short or broken.
+        """
+        files = tuple(sorted(self.folder.glob("*.safetensors")))
+        if not files:
+            pickles = sorted(file.name for kind in _PICKLES for file in self.folder.glob(kind))
+            if pickles:
+                raise ModelLoadError(
+                    f"{self.folder / pickles[0]} is a pickle, which can run code when it is read: "
+                    "convert it to safetensors with save_pretrained on a machine that trusts it, "
+                    "or use a revision of the repository that has safetensors"
+                )
+            raise ModelLoadError(f"{self.folder} has no *.safetensors: copy the weights there")
+        for index in self.folder.glob("*.safetensors.index.json"):
+            self._check_shards(index)
+        for file in files:
+            check_safetensors(file)
+        return files
+
+    def _check_shards(self, index: Path) -> None:
+        mend = "copy it again from its source"
+        shards = self.read_json(index.name, mend=mend).get("weight_map")
+        if not isinstance(shards, dict):
+            raise ModelLoadError(f"{index} lacks weight_map: {mend}")
+        for shard in sorted(set(shards.values())):
+            self.require(shard, mend=f"{index.name} names it, so copy it there too")
+
+    def revision(self) -> str:
+        """Returns the hub's commit, or a hash over the weights and their configuration."""
+        if self.commit is not None:
+            return self.commit
+        configs = [
+            self.folder / name
+            for name in ("config.json", "open_clip_config.json")
+            if (self.folder / name).is_file()
+        ]
+        return weights_revision([*self.folder.glob("*.safetensors"), *configs])
+
+
+def open_checkpoint(reference: ModelReference) -> Checkpoint:
+    """Returns the reference's folder, fetching it from the hub where it names a repository.
+
+    Only configuration and safetensors are fetched. HF_HOME and HF_HUB_OFFLINE are honoured.
+
+    Raises:
+        ModelLoadError: no such folder, or the repository cannot be fetched.
+    """
+    if reference.folder is not None:
+        if reference.folder.is_file():
+            raise ModelLoadError(
+                f"{reference.folder} is a file: name the folder that also holds its configuration"
+            )
+        if not reference.folder.is_dir():
+            raise ModelLoadError(f"{reference.folder} is not a folder: check the path")
+        return Checkpoint(reference.folder)
+    assert reference.repository is not None
+    try:
+        path = huggingface_hub.snapshot_download(
+            reference.repository,
+            revision=reference.revision,
+            allow_patterns=list(_WANTED),
+            ignore_patterns=["*/*"],
+        )
+    except Exception as error:  # whatever the hub's client raises, the mend is one
+        reason = str(error).strip().splitlines()[0]
+        raise ModelLoadError(
+            f"{reference.text}: the hub did not give {reference.repository} ({reason}): check the "
+            "name and the network, or fetch it before and set HF_HOME to where it is"
+        ) from error
+    return Checkpoint(Path(path), commit=Path(path).name)
+
+
+def check_safetensors(path: Path) -> None:
+    """Checks that a safetensors file is whole, from its header alone.
+
+    Raises:
+        ModelLoadError: the header is broken, or the file is shorter or longer than it says.
+    """
+    mend = "copy it again from its source"
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(len(_GIT_LFS))
+        if start == _GIT_LFS:
+            raise ModelLoadError(f"{path} is a Git LFS pointer: run git lfs pull in its repository")
+        stream.seek(0)
+        try:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, _MAX_HEADER_BYTES):
+                raise ModelLoadError(f"{path} is cut short or no safetensors file: {mend}")
+            tensors = json.loads(stream.read(length))
+            ends = [spec["data_offsets"][1] for name, spec in tensors.items() if name[:2] != "__"]
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ModelLoadError):
+                raise
+            raise ModelLoadError(f"{path} is cut short or no safetensors file: {mend}") from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ModelLoadError(f"{path} has {size} bytes where its header says {expected}: {mend}")
+
+
+@contextmanager
+def loading(reference: ModelReference, checkpoint: Checkpoint | None = None) -> Generator[None]:
+    """Turns whatever a library raises on a bad folder into one `ModelLoadError`."""
+    try:
+        yield
+    except ModelLoadError:
+        raise
+    except Exception as error:  # libraries raise anything at all on a bad folder
+        where = f" from {checkpoint.folder}" if checkpoint is not None else ""
+        reason = str(error).strip().splitlines()
+        raise ModelLoadError(
+            f"{reference.text} cannot be loaded{where}: {type(error).__name__}: "
+            f"{reason[0] if reason else 'no reason given'}; check that the folder holds one whole "
+            "model of the kind that is asked for"
+        ) from error

@@ -1,0 +1,161 @@
+"""How a prompt, an image and an answer become one sequence of tokens. Knows ids; no model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import PIL.Image
+import torch
+
+from sightline_service.models.protocols import TextRefusedError
+from sightline_service.models.tokenizing import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """One sequence to score.
+
+    Attributes:
+        ids: prompt and answer.
+        start: the place of the answer's first token, at least 1.
+        offsets: half-open code point offsets of the answer's tokens in the answer.
+        images: the image's tensors, by the names that the model knows them by.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    offsets: tuple[tuple[int, int], ...]
+    images: Mapping[str, torch.Tensor]
+
+
+class DialogueFormat:
+    """Lays out a dialogue as the model itself was trained to see it.
+
+    With a chat template, the prompt is the user's turn. Without one the prompt is used as it is,
+    after the image's marker unless the prompt already has it. A text without prompt and image
+    stands alone after the begin token. The begin token occurs once, whether the template or the
+    tokeniser gives it, and no end token is scored.
+
+    The answer's tokens are those that the model would generate: the prompt's tokens are kept as
+    they are, and prompt and answer are tokenised together, so that the first word gets its leading
+    space ("ASSISTANT:" then "▁A"). Where the prompt ends in plain text without a space, as there,
+    a space goes between; where the two would merge at the seam, the answer is tokenised alone.
+
+    Args:
+        tokenizer: the tokeniser, limited to the model's context.
+        processor: the image processor and tokeniser in one, None for a text-only model.
+        chat_template: whether there is one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, processor: Any | None, *, chat_template: bool) -> None:  # noqa: ANN401 - a class per architecture
+        self._tokenizer = tokenizer
+        self._processor = processor
+        self._chat_template = chat_template
+        inner = tokenizer.inner
+        first = inner("a", verbose=False)["input_ids"][:1]
+        self._begin: tuple[int, ...] = tuple(first) if first == [inner.bos_token_id] else ()
+        self._image_token = None if processor is None else str(processor.image_token)
+
+    def lay_out(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> Dialogue:
+        """Returns the sequence for one answer.
+
+        Raises:
+            TextRefusedError: prompt or text contain the image's marker, the text has no token, or
+                both together exceed the model's context.
+        """
+        self._refuse_markers(image, prompt, text)
+        rendered = self._render(image, prompt)
+        before, images = self._prompt_tokens(image, rendered)
+        if not before:
+            raise TextRefusedError("the model has no begin token: give a prompt to start from")
+        ids, offsets = self._answer_tokens(rendered, text)
+        if not ids:
+            raise TextRefusedError("the text holds no token of the model: give at least one word")
+        limit = self._tokenizer.max_tokens
+        if len(before) + len(ids) > limit:
+            raise TextRefusedError(
+                f"prompt and text have {len(before)} + {len(ids)} tokens, more than the model's "
+                f"context of {limit} (max_position_embeddings): shorten the text"
+            )
+        return Dialogue((*before, *ids), len(before), offsets, images)
+
+    def _refuse_markers(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> None:
+        """A marker without its image would fail the whole batch in the forward pass."""
+        marker = self._image_token
+        if marker is None:
+            return
+        own = 1 if image is not None and not self._chat_template else 0
+        if marker in text or (prompt or "").count(marker) > own:
+            raise TextRefusedError(f"{marker} stands for the image: remove it from prompt and text")
+
+    def _render(self, image: PIL.Image.Image | None, prompt: str | None) -> str:
+        if prompt is None and image is None:
+            return ""
+        if self._chat_template:
+            return self._render_template(image, prompt)
+        marker = self._image_token or ""
+        if image is None or marker in (prompt or ""):
+            return prompt or ""
+        return marker + (prompt or "")
+
+    def _render_template(self, image: PIL.Image.Image | None, prompt: str | None) -> str:
+        if self._processor is None:
+            turn: object = prompt
+            renderer = self._tokenizer.inner
+        else:
+            parts = [{"type": "image"}] if image is not None else []
+            turn = [*parts, *([{"type": "text", "text": prompt}] if prompt is not None else [])]
+            renderer = self._processor
+        messages = [{"role": "user", "content": turn}]
+        return str(
+            renderer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        )
+
+    def _prompt_tokens(
+        self, image: PIL.Image.Image | None, rendered: str
+    ) -> tuple[tuple[int, ...], Mapping[str, torch.Tensor]]:
+        images: dict[str, torch.Tensor] = {}
+        if image is None:
+            ids = self._tokenizer.spans(rendered)[0] if rendered else ()
+        else:
+            assert self._processor is not None
+            inputs = dict(self._call_processor(image, rendered))
+            ids = tuple(inputs.pop("input_ids")[0].tolist())
+            per_token = ("attention_mask", "token_type_ids", "mm_token_type_ids")
+            images = {name: value for name, value in inputs.items() if name not in per_token}
+        if ids[:1] != self._begin:
+            ids = (*self._begin, *ids)
+        return ids or self._context_without_begin(), images
+
+    def _call_processor(self, image: PIL.Image.Image, rendered: str) -> Any:  # noqa: ANN401 - transformers is untyped
+        assert self._processor is not None
+        with self._tokenizer.lock:
+            return self._processor(
+                images=image, text=rendered, add_special_tokens=False, return_tensors="pt"
+            )
+
+    def _context_without_begin(self) -> tuple[int, ...]:
+        """What a document starts after, where the tokeniser adds no begin token (GPT-2, Qwen)."""
+        inner = self._tokenizer.inner
+        token = inner.bos_token_id if inner.bos_token_id is not None else inner.eos_token_id
+        return () if token is None else (token,)
+
+    def _answer_tokens(
+        self, rendered: str, text: str
+    ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        before = self._tokenizer.spans(rendered)[0] if rendered else ()
+        gap = self._gap(rendered, before, text)
+        lead = len(rendered) + len(gap)
+        ids, offsets = self._tokenizer.spans(rendered + gap + text)
+        kept = len(before)
+        if ids[:kept] != before:
+            ids, offsets = self._tokenizer.spans(gap + text)
+            lead, kept = len(gap), 0
+        return ids[kept:], tuple(
+            (max(start - lead, 0), max(end - lead, 0)) for start, end in offsets[kept:]
+        )
+
+    def _gap(self, rendered: str, before: tuple[int, ...], text: str) -> str:
+        joined = not rendered or rendered[-1].isspace() or text[:1].isspace()
+        special = bool(before) and before[-1] in self._tokenizer.inner.added_tokens_decoder
+        return "" if joined or special else " "

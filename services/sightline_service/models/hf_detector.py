@@ -1,0 +1,72 @@
+"""Loads transformers' zero-shot detectors by architecture. Knows transformers; runs no model."""
+
+import transformers
+
+from sightline_service.models.checkpoint import loading, open_checkpoint
+from sightline_service.models.grounding_dino_detector import GroundingDinoDetector
+from sightline_service.models.owl_detector import OwlDetector
+from sightline_service.models.placement import Placement
+from sightline_service.models.pretrained import (
+    load_config,
+    load_image_processor,
+    load_model,
+    load_tokenizer,
+    model_info,
+    processor_definition,
+)
+from sightline_service.models.reference import ModelLoadError, ModelReference
+from sightline_service.models.tokenizing import Tokenizer
+
+_OWL = frozenset({"owlvit", "owlv2"})
+_GROUNDING_DINO = frozenset({"grounding-dino", "mm-grounding-dino"})
+
+
+def load_hf_detector(
+    reference: ModelReference, placement: Placement
+) -> OwlDetector | GroundingDinoDetector:
+    """Loads OWL-ViT, OWLv2, Grounding DINO or MM-Grounding DINO from a folder or the hub.
+
+    Raises:
+        ModelLoadError: naming the file and the mend.
+    """
+    checkpoint = open_checkpoint(reference)
+    with loading(reference, checkpoint):
+        config = load_config(checkpoint)
+        if config.model_type not in _OWL | _GROUNDING_DINO:
+            raise ModelLoadError(
+                f"{checkpoint.folder} holds a {config.model_type} model, which is no detector that "
+                f"is served: use one of {', '.join(sorted(_OWL | _GROUNDING_DINO))}, for example "
+                "hf:IDEA-Research/grounding-dino-base"
+            )
+        image_processor = load_image_processor(checkpoint)
+        if getattr(image_processor, "do_center_crop", False):
+            raise ModelLoadError(
+                f"{checkpoint.folder} crops images before it looks for objects, so that boxes at "
+                "the border would be lost: set do_center_crop to false in its processor's JSON"
+            )
+        is_owl = config.model_type in _OWL
+        limit = config.text_config.max_position_embeddings
+        tokenizer = Tokenizer(
+            load_tokenizer(checkpoint),
+            max_tokens=limit if is_owl else min(limit, config.max_text_len),
+        )
+        model = load_model(transformers.AutoModelForZeroShotObjectDetection, checkpoint, placement)
+        info = model_info(
+            reference,
+            checkpoint,
+            placement,
+            image=processor_definition(image_processor),
+            text=tokenizer.definition(),
+        )
+        if not is_owl:
+            return GroundingDinoDetector(
+                model, image_processor, tokenizer, placement=placement, info=info
+            )
+        return OwlDetector(
+            model,
+            image_processor,
+            tokenizer,
+            pads_to_square=config.model_type == "owlv2" and bool(image_processor.do_pad),
+            placement=placement,
+            info=info,
+        )
