@@ -56,12 +56,12 @@ extra-%: install
 	rm -rf build/extras/$*
 
 lock: ## resolve the hashed requirement files from pyproject.toml
-	$(MAKE) requirements/sdk.txt requirements/service.txt requirements/eval.txt requirements/dev.txt --always-make
+	$(MAKE) --always-make requirements/dev.txt requirements/sdk.txt requirements/service.txt requirements/eval.txt requirements/trainers.txt
 
 LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml
 requirements/sdk.txt: pyproject.toml requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt -o $@
-requirements/service.txt requirements/eval.txt: requirements/%.txt: pyproject.toml requirements/dev.txt
+requirements/service.txt requirements/eval.txt requirements/trainers.txt: requirements/%.txt: pyproject.toml requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt --extra $* -o $@
 requirements/dev.txt: pyproject.toml
 	$(LOCK) --extra dev -o $@
