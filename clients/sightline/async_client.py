@@ -1,6 +1,7 @@
 """The client for an event loop: `client.py` with `await`. Knows no HTTP itself."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from typing import Self, cast, overload
 
 import httpx
@@ -108,7 +109,7 @@ class AsyncRewardClient:
     ) -> AsyncIterator[Rep]:
         """Sends batches side by side and yields the replies in order, for lists of any length."""
         width = self.config.max_concurrency
-        return in_tasks(lambda request: self._send(endpoint, request), requests, width=width)
+        return in_tasks(partial(self._send, endpoint), requests, width=width)
 
     async def info(self) -> proto.ServiceInfo:
         """Asks which models and limits the service has."""

@@ -6,7 +6,7 @@ import httpx
 from pydantic import ValidationError
 
 from sightline.config import Wire
-from sightline_proto import ErrorBody, ErrorDetail
+from sightline_proto import ErrorBody, ErrorDetail, validation_detail
 from sightline_proto.message import Message
 from sightline_proto.wire import CONTENT_TYPE_PROTOBUF, WireError, from_protobuf, to_protobuf
 
@@ -39,9 +39,7 @@ def decode(kind: type[M], response: httpx.Response) -> M:
             return from_protobuf(kind, response.content)
         return kind.model_validate_json(response.content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise UnreadableBodyError(f"{where}: {first['msg']}") from error
+        raise UnreadableBodyError(validation_detail(error).message) from error
     except WireError as error:
         raise UnreadableBodyError(str(error)) from error
 

@@ -1,6 +1,7 @@
 """The blocking client: one method per endpoint over the shared exchange. Knows no HTTP itself."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Self, cast, overload
 
 import httpx
@@ -120,7 +121,7 @@ class RewardClient:
     ) -> Iterator[Rep]:
         """Sends batches side by side and yields the replies in order, for lists of any length."""
         width = self.config.max_concurrency
-        return in_threads(lambda request: self._send(endpoint, request), requests, width=width)
+        return in_threads(partial(self._send, endpoint), requests, width=width)
 
     def info(self) -> proto.ServiceInfo:
         """Asks which models and limits the service has."""
@@ -146,5 +147,4 @@ class RewardClient:
         return self._driver.run(self._exchange.ask_one(endpoint, request)).reply
 
     def _send(self, endpoint: proto.Endpoint[Req, Rep], request: Req) -> Rep:
-        parts = self._driver.run_all(self._exchange.ask(endpoint, request))
-        return self._exchange.join(parts)
+        return self._exchange.join(self._driver.run_all(self._exchange.ask(endpoint, request)))

@@ -1,6 +1,7 @@
 """Builds the four requests from plain arguments. Knows the messages; knows no HTTP."""
 
 from collections.abc import Sequence
+from operator import index
 from typing import cast
 
 from sightline.images import ImageLike, to_image
@@ -45,7 +46,7 @@ def token_reward(
     item = TokenRewardItem(
         image=to_image(image),
         texts=_texts(texts),
-        token_offsets=None if offsets is None else tuple(tuple(of_one) for of_one in offsets),
+        token_offsets=None if offsets is None else tuple(map(_offsets, offsets)),
     )
     return TokenRewardRequest(items=(item,), profile=profile)
 
@@ -115,6 +116,11 @@ def ground(
         nms_iou=nms_iou,
         max_boxes=max_boxes,
     )
+
+
+def _offsets(of_text: Offsets) -> tuple[tuple[int, int], ...]:
+    """Takes numpy's and torch's whole numbers as well; refuses fractions."""
+    return tuple((index(start), index(end)) for start, end in of_text)
 
 
 def _texts(texts: Texts) -> tuple[str, ...]:
