@@ -1,0 +1,173 @@
+"""What is counted and timed, for Prometheus. Knows names and units; knows no HTTP and no models.
+
+One registry per app. Labels hold endpoints, roles, stages and outcomes: never captions, hashes or
+request ids. Recorded where batches are cut and where replies leave; numbers that somebody else
+owns are read when they are asked for.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from sightline_proto.endpoints import AnyReply
+from sightline_service.batching import BatchReport
+from sightline_service.preparing import Stage
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+Watched = Literal[
+    "requests_in_flight",
+    "queue_items",
+    "inflight_bytes",
+    "batch_queue_items",
+    "model_ready",
+    "cache_bytes",
+    "cache_hits",
+    "cache_misses",
+]
+_WATCHED: dict[Watched, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str | None]] = {
+    "requests_in_flight": (GaugeMetricFamily, "Requests in progress.", None),
+    "queue_items": (GaugeMetricFamily, "Images and texts in progress.", None),
+    "inflight_bytes": (GaugeMetricFamily, "Body bytes in memory.", None),
+    "batch_queue_items": (GaugeMetricFamily, "Prepared inputs that wait for a batch.", "model"),
+    "model_ready": (
+        GaugeMetricFamily,
+        "1 where the model is loaded and its worker lives.",
+        "model",
+    ),
+    "cache_bytes": (GaugeMetricFamily, "Bytes held.", "cache"),
+    "cache_hits": (CounterMetricFamily, "Look-ups that found something.", "cache"),
+    "cache_misses": (CounterMetricFamily, "Look-ups that found nothing.", "cache"),
+}
+
+
+@dataclass(slots=True)
+class _Readings(Collector):
+    """Reads watched numbers at the time of the scrape."""
+
+    reads: dict[tuple[Watched, str], Callable[[], float]]
+
+    def collect(self) -> Iterable[Metric]:
+        for name, (family_type, help_text, label) in _WATCHED.items():
+            family = family_type(f"sightline_{name}", help_text, labels=[label] if label else [])
+            for (watched, value), read in self.reads.items():
+                if watched == name:
+                    family.add_metric([value] if label else [], read())
+            yield family
+
+
+class Metrics:
+    """The meters of one app."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._readings = _Readings({})
+        registry.register(self._readings)
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "sightline_requests", "Requests answered.", ("endpoint", "outcome"), registry=registry
+        )
+        self._request_seconds = Histogram(
+            "sightline_request_duration_seconds",
+            "From the first byte in to the last byte out.",
+            ("endpoint",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._rejected = Counter(
+            "sightline_rejected", "Requests refused at the door.", ("reason",), registry=registry
+        )
+        self._items = Counter(
+            "sightline_items",
+            "Items answered, by error code or ok.",
+            ("endpoint", "outcome"),
+            registry=registry,
+        )
+        self._truncated = Counter(
+            "sightline_truncated_texts",
+            "Texts cut at the model's context length.",
+            ("endpoint",),
+            registry=registry,
+        )
+        self._queue_wait = Histogram(
+            "sightline_queue_wait_seconds",
+            "How long a prepared input waited for its batch.",
+            ("model", "lane"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "sightline_batch_size",
+            "Inputs in one forward pass.",
+            ("model", "lane"),
+            buckets=_SIZES,
+            registry=registry,
+        )
+        self._batch_cost = Counter(
+            "sightline_batch_cost",
+            "Pixels or tokens passed through the model, padding included.",
+            ("model", "lane"),
+            registry=registry,
+        )
+        self._batch_retries = Counter(
+            "sightline_batch_retries",
+            "Forward passes over halves of batches that failed.",
+            ("model", "lane"),
+            registry=registry,
+        )
+        self._stage_seconds = Histogram(
+            "sightline_stage_duration_seconds",
+            "CPU work of one kind (parse, prepare, finish), or one forward pass.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._load_seconds = Gauge(
+            "sightline_model_load_seconds", "Time to load a model.", ("model",), registry=registry
+        )
+
+    def observe_reply(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """Counts one answered request; `outcome` is "ok" or an error code."""
+        self._requests.labels(endpoint, outcome).inc()
+        self._request_seconds.labels(endpoint).observe(seconds)
+
+    def observe_rejection(self, reason: str) -> None:
+        """Counts one request that was refused for lack of room."""
+        self._rejected.labels(reason).inc()
+
+    def observe_items(self, endpoint: str, reply: AnyReply) -> None:
+        """Counts the items of one reply, and the texts that were cut."""
+        for item in reply.items:
+            self._items.labels(endpoint, item.error.code if item.error else "ok").inc()
+        self._truncated.labels(endpoint).inc(reply.usage.truncated)
+
+    def observe_stage(self, stage: Stage, seconds: float) -> None:
+        """Times one piece of CPU work."""
+        self._stage_seconds.labels(stage).observe(seconds)
+
+    def observe_batch(self, model: str, report: BatchReport) -> None:
+        """Records one batch."""
+        self._batch_size.labels(model, report.lane).observe(report.size)
+        self._batch_cost.labels(model, report.lane).inc(report.cost)
+        self._batch_retries.labels(model, report.lane).inc(report.retries)
+        self._stage_seconds.labels("forward").observe(report.forward_s)
+        for wait in report.waits_s:
+            self._queue_wait.labels(model, report.lane).observe(wait)
+
+    def observe_load(self, model: str, seconds: float) -> None:
+        """Records how long a model took to load."""
+        self._load_seconds.labels(model).set(seconds)
+
+    def watch(self, name: Watched, read: Callable[[], float], label: str = "") -> None:
+        """Exposes a number that somebody else owns as `sightline_<name>`."""
+        self._readings.reads[name, label] = read
+
+    def render(self) -> bytes:
+        """Returns everything in Prometheus' text format."""
+        return generate_latest(self._registry)

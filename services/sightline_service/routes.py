@@ -1,0 +1,96 @@
+"""The scoring endpoints: read, admit, score, reply. Knows HTTP; knows no formulas."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+
+from sightline_proto import (
+    ENDPOINTS,
+    GROUND,
+    PERPLEXITY,
+    SENTENCE_REWARD,
+    TOKEN_REWARD,
+    Endpoint,
+    ErrorBody,
+    GroundReply,
+    GroundRequest,
+    PerplexityReply,
+    PerplexityRequest,
+    SentenceRewardReply,
+    SentenceRewardRequest,
+    TokenRewardReply,
+    TokenRewardRequest,
+)
+from sightline_service.admission import cost_of
+from sightline_service.body import read_message, write_message
+from sightline_service.engine import Engine
+from sightline_service.service import Service
+
+Req = TypeVar("Req", TokenRewardRequest, SentenceRewardRequest, GroundRequest, PerplexityRequest)
+Rep = TypeVar("Rep", TokenRewardReply, SentenceRewardReply, GroundReply, PerplexityReply)
+
+
+def service_of(request: Request) -> Service:
+    """Returns the service that this app runs."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+async def token_reward(request: Request) -> Response:
+    """Scores the object words of texts against images (FiSAO, Eq. 11-12)."""
+    return await _answer(request, TOKEN_REWARD, Engine.token_reward)
+
+
+async def sentence_reward(request: Request) -> Response:
+    """Scores texts and their sentences against images (CSR, Eq. 2-3; ASPO, S')."""
+    return await _answer(request, SENTENCE_REWARD, Engine.sentence_reward)
+
+
+async def ground(request: Request) -> Response:
+    """Finds phrases, or the objects that a text names, in images (SVP)."""
+    return await _answer(request, GROUND, Engine.ground)
+
+
+async def perplexity(request: Request) -> Response:
+    """Scores texts by teacher forcing, with or without an image (ASPO, PPL')."""
+    return await _answer(request, PERPLEXITY, Engine.perplexity)
+
+
+async def _answer(
+    request: Request,
+    endpoint: Endpoint[Req, Rep],
+    score: Callable[[Engine, Req], Awaitable[Rep]],
+) -> Response:
+    service = service_of(request)
+    engine = service.engine
+    message = await read_message(request, endpoint.request, service.preparer)
+    with service.admission.work(cost_of(message)):
+        reply = await score(engine, message)
+        service.metrics.observe_items(endpoint.name, reply)
+        return await write_message(request, reply, service.preparer)
+
+
+HANDLERS: dict[str, Callable[[Request], Awaitable[Response]]] = {
+    TOKEN_REWARD.name: token_reward,
+    SENTENCE_REWARD.name: sentence_reward,
+    GROUND.name: ground,
+    PERPLEXITY.name: perplexity,
+}
+
+
+def scoring_router() -> APIRouter:
+    """Returns the scoring endpoints, on their short paths and under /v1."""
+    router = APIRouter(tags=["scoring"])
+    errors: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody}}
+    for endpoint in ENDPOINTS:
+        for path in (endpoint.path, f"/v1{endpoint.path}"):
+            router.add_api_route(
+                path,
+                HANDLERS[endpoint.name],
+                methods=["POST"],
+                response_model=endpoint.reply,
+                responses=errors,
+            )
+    return router

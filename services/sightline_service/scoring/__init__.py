@@ -1,0 +1,1 @@
+"""The four scores: from request message to reply. Knows models and formulas; knows no HTTP."""

@@ -1,0 +1,142 @@
+"""FiSAO's token rewards (Eq. 11-12): which object words does the image bear out? Knows no HTTP.
+
+A request costs one image forward; the embeddings of its object words are mostly cached.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from sightline_core.alignment import align_rewards
+from sightline_core.entities import Span, Vocabulary, find_spans, verifier_text
+from sightline_core.fisao import Profile, span_reward, to_scale
+from sightline_proto import (
+    SpanReward,
+    TokenRewardItem,
+    TokenRewardItemReply,
+    TokenRewardReply,
+    TokenRewardRequest,
+    TokenRewardResult,
+    Usage,
+)
+from sightline_service.concurrency import both
+from sightline_service.embedding import Embedder, Embedding, cosines
+from sightline_service.errors import NoDefaultProfileError, ProfileNotFoundError
+from sightline_service.preparing import Preparer
+from sightline_service.scoring.items import Scored, score_each
+from sightline_service.served import DEFAULT_PROFILE
+from sightline_service.sources import ImageSource
+
+Spans = tuple[Span, ...]
+
+
+class TokenRewardScorer:
+    """Answers /token_reward."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        source: ImageSource,
+        preparer: Preparer,
+        vocabulary: Vocabulary,
+        profiles: Mapping[str, Profile],
+    ) -> None:
+        self._embedder = embedder
+        self._source = source
+        self._preparer = preparer
+        self._vocabulary = vocabulary
+        self._profiles = profiles
+
+    async def score(self, request: TokenRewardRequest) -> TokenRewardReply:
+        """Scores each item's object words.
+
+        Raises:
+            ProfileNotFoundError: the profile is unknown, or rewards are asked for without any.
+        """
+        profile = self._profile(request)
+
+        async def score_item(item: TokenRewardItem) -> Scored[tuple[TokenRewardResult, ...]]:
+            return await self._score(item, profile)
+
+        outcomes, usage = await score_each(request.items, score_item)
+        return TokenRewardReply(
+            model=self._embedder.model.info,
+            scale=self._embedder.model.scale,
+            profile=profile.name if profile else None,
+            usage=usage,
+            items=tuple(
+                TokenRewardItemReply(index=n, id=item.id, results=each.result, error=each.error)
+                for n, (item, each) in enumerate(zip(request.items, outcomes, strict=True))
+            ),
+        )
+
+    def _profile(self, request: TokenRewardRequest) -> Profile | None:
+        profile = self._profiles.get(request.profile or DEFAULT_PROFILE)
+        wanted = any(item.token_offsets is not None for item in request.items)
+        known = tuple(sorted(self._profiles))
+        if profile is None and request.profile is not None:
+            raise ProfileNotFoundError(request.profile, known)
+        if profile is None and wanted:
+            raise NoDefaultProfileError(DEFAULT_PROFILE, known)
+        return profile
+
+    async def _score(
+        self, item: TokenRewardItem, profile: Profile | None
+    ) -> Scored[tuple[TokenRewardResult, ...]]:
+        spans = await self._preparer.run("prepare", lambda: self._spans(item.texts))
+        words = [verifier_text(span) for of_text in spans for span in of_text]
+        image = await self._source.open(item.image)
+        vector, embeddings = await both(self._embedder.image(image), self._embedder.texts(words))
+        found = dict(
+            zip(words, zip(embeddings, cosines(vector, embeddings), strict=True), strict=True)
+        )
+        offsets = item.token_offsets or (None,) * len(item.texts)
+
+        def finish() -> tuple[TokenRewardResult, ...]:
+            return tuple(
+                _result(of_text, found, offset, profile)
+                for of_text, offset in zip(spans, offsets, strict=True)
+            )
+
+        results = await self._preparer.run("finish", finish)
+        truncated = sum(result.truncated for result in results)
+        return Scored(results, Usage(images=1, texts=len(item.texts), truncated=truncated))
+
+    def _spans(self, texts: Sequence[str]) -> list[Spans]:
+        return [find_spans(text, self._vocabulary) for text in texts]
+
+
+def _result(
+    spans: Spans,
+    found: Mapping[str, tuple[Embedding, float]],
+    token_offsets: Sequence[tuple[int, int]] | None,
+    profile: Profile | None,
+) -> TokenRewardResult:
+    scored = tuple(_span_reward(span, found[verifier_text(span)][1], profile) for span in spans)
+    return TokenRewardResult(
+        spans=scored,
+        token_rewards=None if token_offsets is None else _aligned(scored, token_offsets),
+        truncated=any(found[verifier_text(span)][0].truncated for span in spans),
+    )
+
+
+def _span_reward(span: Span, cosine: float, profile: Profile | None) -> SpanReward:
+    reward, verdict = (
+        span_reward(to_scale(cosine, profile.scale), profile) if profile else (None, None)
+    )
+    return SpanReward(
+        text=span.text,
+        entity=span.entity,
+        start=span.start,
+        end=span.end,
+        cosine=cosine,
+        score=100.0 * cosine,
+        reward=reward,
+        verdict=verdict,
+    )
+
+
+def _aligned(
+    spans: Sequence[SpanReward], token_offsets: Sequence[tuple[int, int]]
+) -> tuple[float, ...]:
+    ranges = [(span.start, span.end) for span in spans]
+    return align_rewards(ranges, [span.reward or 0.0 for span in spans], token_offsets)

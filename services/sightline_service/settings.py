@@ -1,0 +1,130 @@
+"""Everything that a deployment may choose. Knows the environment; knows no models and no HTTP."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge, Gt
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sightline_proto import limits
+
+MIB = 1024 * 1024
+
+Seconds = Annotated[float, Gt(0), Field(allow_inf_nan=False)]
+Positive = Annotated[int, Ge(1)]
+Bytes = Annotated[int, Ge(0)]
+
+
+class Settings(BaseSettings):
+    """One frozen object per process: defaults, then SIGHTLINE_* variables, then flags."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SIGHTLINE_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all interfaces."""
+    port: Annotated[int, Ge(0), Field(le=65535)] = 8000
+    """Port to listen on; 0 takes a free one and logs it."""
+
+    similarity: str = "world"
+    """Model of /token_reward and /sentence_reward: world, open_clip:..., hf:..., fake or none."""
+    detector: str = "world"
+    """Model of /ground: world, hf:..., groundingdino:CONFIG,CHECKPOINT, fake or none."""
+    perplexity: str = "world"
+    """Model of /perplexity: world, hf:..., fake or none."""
+    profile: str = "auto"
+    """Default calibration: a file of 'sightline calibrate', none, or auto (the world's own)."""
+    profiles_dir: Path | None = None
+    """Folder of further profiles, chosen by name in a request."""
+    device: str = "auto"
+    """Where models run: auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the models; auto is float32 on CPU."""
+    torch_threads: Annotated[int, Ge(0)] = 0
+    """Threads of one forward pass on CPU; 0 leaves the choice to torch."""
+
+    max_batch_items: Positive = 64
+    """Items in one forward pass."""
+    max_batch_pixels: Positive = 16 * MIB
+    """Pixels in one forward pass over images."""
+    max_batch_tokens: Positive = 16 * 1024
+    """Tokens in one forward pass over texts."""
+    max_wait_ms: Annotated[float, Ge(0), Field(allow_inf_nan=False)] = 5.0
+    """Longest that a batch waits, on an idle device, for items known to be on their way."""
+    prepare_threads: Positive = 4
+    """Threads that decode, resize and tokenise."""
+
+    max_concurrent_requests: Positive = 256
+    """Requests in progress; more are answered 429."""
+    max_queue_items: Positive = 4096
+    """Images plus texts in progress; more are answered 429."""
+    max_inflight_bytes: Positive = 512 * MIB
+    """Body bytes in memory; more are answered 429."""
+    max_body_bytes: Positive = 64 * MIB
+    """Bytes of one request body."""
+    max_image_bytes: Positive = limits.IMAGE_BYTES
+    """Bytes of one encoded image."""
+    max_image_pixels: Positive = 40_000_000
+    """Pixels of one decoded image."""
+    image_store_bytes: Bytes = 512 * MIB
+    """Memory for uploaded images."""
+    embedding_cache_bytes: Bytes = 256 * MIB
+    """Memory for embeddings of images and texts."""
+
+    request_timeout_s: Seconds = 60.0
+    """Longest that a request may take; a caller may ask for less by X-Request-Timeout."""
+    drain_timeout_s: Seconds = 30.0
+    """Longest that a stopping service finishes what it has accepted."""
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Keys that callers must send; comma-separated. Prefer api_key_file: flags are seen by all."""
+    api_key_file: Path | None = None
+    """File with one key a line."""
+    metrics_open: bool = True
+    """Whether /metrics needs no key."""
+
+    log_format: Literal["json", "text"] = "text"
+    """One JSON object a line, or lines for people."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe messages that are logged."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_keys(cls, values: dict[str, object]) -> dict[str, object]:
+        keys = values.get("api_keys")
+        if isinstance(keys, str):
+            values = {**values, "api_keys": [key for key in keys.split(",") if key.strip()]}
+        return values
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        if self.similarity == self.detector == self.perplexity == "none":
+            raise ValueError("similarity, detector and perplexity are all none: serve at least one")
+        if self.similarity == "none" and self.profile not in ("auto", "none"):
+            raise ValueError(
+                f"profile is {self.profile!r} while similarity is none: a profile calibrates the "
+                "similarity model, serve one or leave profile out"
+            )
+        if self.max_inflight_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_inflight_bytes is {self.max_inflight_bytes}, below max_body_bytes "
+                f"{self.max_body_bytes}: raise it, or lower max_body_bytes"
+            )
+        return self
+
+    @property
+    def max_wait_s(self) -> float:
+        """`max_wait_ms` in seconds."""
+        return self.max_wait_ms / 1000
+
+    def keys(self) -> tuple[str, ...]:
+        """The keys of `api_keys` and of `api_key_file`.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        lines = self.api_key_file.read_text("utf-8").splitlines() if self.api_key_file else []
+        keys = [*(key.get_secret_value() for key in self.api_keys), *lines]
+        return tuple(key.strip() for key in keys if key.strip())

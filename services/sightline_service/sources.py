@@ -1,0 +1,55 @@
+"""Where an item's image comes from: its own bytes, or the store. Knows files; knows no models."""
+
+from dataclasses import dataclass
+
+import PIL.Image
+
+from sightline_proto import Image, sha256_of
+from sightline_service.errors import ImageNotFoundError
+from sightline_service.image_store import ImageStore
+from sightline_service.images import DecodeLimits, decode_image
+from sightline_service.preparing import Preparer
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file. `data` is None where only its hash is known: its embedding may be cached."""
+
+    sha256: str
+    data: bytes | None
+    limits: DecodeLimits
+
+    def decode(self) -> PIL.Image.Image:
+        """Returns the RGB pixels; CPU work, for the preparing threads.
+
+        Raises:
+            ImageNotFoundError: nothing is stored under the hash.
+            ImageRefusedError: the bytes are no image, or one beyond the limits.
+        """
+        if self.data is None:
+            raise ImageNotFoundError(self.sha256)
+        return decode_image(self.data, self.limits)
+
+
+class ImageSource:
+    """Turns the images of messages into files."""
+
+    def __init__(self, store: ImageStore, limits: DecodeLimits, preparer: Preparer) -> None:
+        self._store = store
+        self._limits = limits
+        self._preparer = preparer
+
+    async def open(self, image: Image) -> EncodedImage:
+        """Returns the file behind `image`, with its hash.
+
+        Raises:
+            ImageUrlError: the image is given as a URL.
+            ImageEncodingError: the image is given as text that is no base64.
+        """
+        if image.sha256 is not None:
+            return EncodedImage(image.sha256, self._store.get(image.sha256), self._limits)
+        return await self._preparer.run("prepare", lambda: self._read(image))
+
+    def _read(self, image: Image) -> EncodedImage:
+        data = image.decode()
+        return EncodedImage(sha256_of(data), data, self._limits)
