@@ -17,8 +17,9 @@ def min_max(values: Sequence[float]) -> tuple[float, ...]:
     low, high = min(values), max(values)
     if low == high:
         return (0.0,) * len(values)
-    width = high / 2 - low / 2  # halves, because the range of finite numbers may be infinite
-    return tuple(min(1.0, (value / 2 - low / 2) / width) for value in values)
+    scale = 1.0 if math.isfinite(high - low) else 0.5  # the range of finite numbers may be infinite
+    low, width = scale * low, scale * high - scale * low
+    return tuple((scale * value - low) / width for value in values)
 
 
 def normalized_perplexities(perplexities: Sequence[float]) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Self
 
+from sightline_core.senses import is_colour
 from sightline_core.vocabulary_file import NOT_AN_OBJECT, Form, Name, folded, forms, parse
 from sightline_core.words import Word, joined, modifies, words
 
@@ -68,14 +69,10 @@ class Vocabulary:
         """
         from sightline_core.inflection import plural  # slow to import, and needed only here
 
-        known = dict(self.forms)
-        for name in map(_bare, names):
-            known |= {
-                key: form
-                for key, form in forms([(name, [Name(name, plural(name))])]).items()
-                if key not in known or known[key].entity == NOT_AN_OBJECT
-            }
-        return type(self)(known)
+        entries = [(name, [Name(name, plural(name))]) for name in map(_bare, names)]
+        extra = {key: form for key, form in forms(entries).items() if self.canonical(key) is None}
+        kept = {key: form for key, form in self.forms.items() if key not in extra}
+        return type(self)(kept | extra)
 
     def longest(self, text: str, parts: Sequence[Word], first: int) -> tuple[Form | None, int]:
         """The longest known phrase that begins at word ``first``, and where its last word is."""
@@ -127,7 +124,8 @@ def find_spans(text: str, vocabulary: Vocabulary) -> tuple[Span, ...]:
 
     At each word the longest known phrase wins; its words may be parted by any one run of
     whitespace, a hyphen, an underscore or an apostrophe. Case, plural and possessive do not
-    matter. A name tied by a hyphen to the word after it is no mention ("dog-friendly").
+    matter. A name tied by a hyphen to the word after it is no mention ("dog-friendly"), nor is a
+    fruit's name used as a colour ("an orange cat").
     """
     found: list[Span] = []
     parts = words(text)
@@ -138,7 +136,8 @@ def find_spans(text: str, vocabulary: Vocabulary) -> tuple[Span, ...]:
             position += 1
             continue
         start, end = parts[position].start, parts[last].end
-        if form.entity != NOT_AN_OBJECT and not modifies(text, parts[last]):
+        named = form.entity != NOT_AN_OBJECT and not modifies(text, parts[last])
+        if named and not (position == last and is_colour(text, parts, position)):
             found.append(Span(text[start:end], form.entity, start, end))
         position = last + 1
     return tuple(found)

@@ -226,18 +226,13 @@ def span_reward(score: float, profile: Profile) -> tuple[float, Verdict]:
     """
     if not math.isfinite(score):
         raise ValueError(f"score is {score!r}: give a finite number")
-    if score > profile.upper:
-        return _branch(score - profile.upper, profile.s_max - profile.upper, "supported")
-    if score < profile.lower:
+    above, below = score - profile.upper, score - profile.lower
+    if above > 0 and profile.s_max > profile.upper:
+        return min(1.0, above / (profile.s_max - profile.upper)), "supported"
+    if below < 0 and profile.s_min < profile.lower:
         top = profile.lower if profile.norm == "corrected" else profile.mu_gt - profile.margin
-        return _branch(score - profile.lower, top - profile.s_min, "hallucinated")
+        return max(-1.0, below / (top - profile.s_min)), "hallucinated"
     return 0.0, "neutral"
-
-
-def _branch(excess: float, width: float, verdict: Verdict) -> tuple[float, Verdict]:
-    if width <= 0:
-        return 0.0, "neutral"
-    return max(-1.0, min(1.0, excess / width)), verdict
 
 
 def qualifying_shares(scores: Iterable[float], profile: Profile) -> tuple[float, float]:

@@ -9,15 +9,14 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+_BEFORE_ANYTHING = _set("mr mrs ms dr vs e.g i.e cf viz approx ca")
 _BEFORE_A_NAME = _set(
-    "adm brig capt cmdr col cpl dr fr gen gov hon lt maj messrs mme mr mrs ms mt mx pres prof rep "
-    "rev sen sgt st vs e.g i.e cf viz approx ca"
-)
+    "adm brig capt cmdr col cpl fr gen gov hon lt maj messrs mme mt mx pres prof rep rev sen sgt st"
+)  # only with a capital
 _BEFORE_A_NUMBER = _set("art ch eq eqs fig figs no nos nr p pp sec vol")
 _BEFORE_LOWER_CASE = _set(
-    "a.m p.m am pm etc inc ltd co corp bros jr sr dept est al ave blvd rd ft in lb lbs oz mi min "
-    "max avg jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri "
-    "sat sun"
+    "a.m p.m etc inc ltd corp bros jr sr dept est al ave blvd rd ft lb lbs oz avg jan feb apr jun "
+    "jul aug sep sept oct nov dec tue tues thu thur thurs fri"
 )
 _STARTERS = _set(
     "a additionally after all also although an and another as at because before behind below "
@@ -30,6 +29,7 @@ _DAYS_AND_MONTHS = _set(
     "monday tuesday wednesday thursday friday saturday sunday january february march april may "
     "june july august september october november december"
 )
+_LINE_ENDS = frozenset("\n\r\x85\u2028\u2029")
 _WIDE_STOPS = frozenset("。！？｡．")  # these end a sentence without a space after them
 _CLOSERS = frozenset("\"'*_`")
 _TRAILING_CATEGORIES = frozenset({"Pe", "Pf", "So", "Sk", "Mn", "Me", "Cf"})
@@ -38,8 +38,8 @@ _LONGEST_ENUMERATOR = 6
 
 _BREAK = re.compile(r"[.!?…。！？｡．।؟۔]+|[\n\r\x85\u2028\u2029]")
 _SPACE = re.compile(r"\s*")
-_WORD = re.compile(r"[^\W\d_]+")
-_ENUMERATOR = re.compile(r"\s*[(\[*_]*(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_ENUMERATOR = re.compile(r"[(\[*_]*(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
 
@@ -60,12 +60,12 @@ def split_sentences(text: str) -> tuple[Sentence, ...]:
     after a stop stay with its sentence. An empty text has no sentences.
     """
     sentences: list[Sentence] = []
-    start = 0
-    for found in _BREAK.finditer(text):
+    start, first_mark = 0, _space_end(text, 0)
+    for found in _BREAK.finditer(text, first_mark):
         if found.start() < start:
             continue
-        end = _cut(text, start, found)
-        if end is not None and (end == len(text) or text[start:end].strip()):
+        end = _cut(text, max(start, first_mark), found)
+        if end is not None:
             sentences.append(Sentence(text[start:end], start, end))
             start = end
     if start < len(text):
@@ -74,71 +74,59 @@ def split_sentences(text: str) -> tuple[Sentence, ...]:
 
 
 def _cut(text: str, start: int, found: re.Match[str]) -> int | None:
-    """Where the sentence that began at ``start`` ends if it ends at this stop, else None."""
-    if found[0].isspace():
+    """Where the sentence that begins at ``start`` ends if this stop ends it, else None."""
+    if found[0] in _LINE_ENDS:
         return _space_end(text, found.end())
     stop = _closed(text, found.end())
     end = _space_end(text, stop)
-    if end == len(text) or any(
-        mark.isspace() and mark in "\n\r\x85\u2028\u2029" for mark in text[stop:end]
-    ):
+    if end == len(text) or not _LINE_ENDS.isdisjoint(text[stop:end]):
         return end
-    if _WIDE_STOPS.intersection(found[0]):
-        inside_number = text[found.start() - 1 : found.start()].isdigit() and text[stop].isdigit()
-        return None if inside_number else end
+    if not _WIDE_STOPS.isdisjoint(found[0]):
+        in_number = text[found.start() - 1 : found.start()].isdigit() and text[stop].isdigit()
+        return None if in_number else end
     if end == stop or text[end] in ".…":
         return None
-    return end if _ends_before(text, start, found, stop, end) else None
+    return end if _ends(text, start, found, stop, end) else None
 
 
-def _ends_before(text: str, start: int, found: re.Match[str], stop: int, end: int) -> bool:
-    """Whether a stop with a space after it ends a sentence, given what follows at ``end``."""
-    lower_case = text[end].islower()
-    if lower_case and (stop > found.end() or _is_ellipsis(text, found)):
+def _ends(text: str, start: int, found: re.Match[str], stop: int, following: int) -> bool:
+    """Whether a stop with a space after it ends its sentence; the text goes on at ``following``."""
+    if text[following].islower() and (stop > found.end() or _is_ellipsis(text, found)):
         return False
     if found[0] != ".":
         return True
     before = found.start()
     if before - start <= _LONGEST_ENUMERATOR and _ENUMERATOR.fullmatch(text, start, before):
         return False
-    return not _is_abbreviation(_word_before(text, before), text, end)
+    return not _is_abbreviation(_word_before(text, before), text, following)
 
 
 def _is_abbreviation(word: str, text: str, following: int) -> bool:
     """Whether the stop after ``word`` only abbreviates it; the text goes on at ``following``."""
     folded = word.lower()
-    if folded in _BEFORE_A_NAME:
+    if folded in _BEFORE_ANYTHING or (folded in _BEFORE_A_NAME and word[0].isupper()):
         return True
     if folded in _BEFORE_A_NUMBER and text[following].isdigit():
         return True
-    match = _WORD.match(text, following)
+    match = _LETTERS.match(text, following)
     after = match[0] if match else ""
-    if folded in _BEFORE_LOWER_CASE and folded not in {
-        "in",
-        "sun",
-        "sat",
-        "mar",
-        "may",
-        "am",
-        "co",
-    }:
+    if folded in _BEFORE_LOWER_CASE:
         return not after[:1].isupper() or after.lower() in _DAYS_AND_MONTHS
-    if word and _INITIALS.fullmatch(word) and (word[0].isupper() or "." in word):
+    if _INITIALS.fullmatch(word) and (word[0].isupper() or "." in word) and word != "I":
         return after.lower() not in _STARTERS
     return False
 
 
 def _word_before(text: str, stop: int) -> str:
-    begin = max(0, stop - _LONGEST_ABBREVIATION)
-    words = text[begin:stop].split()
-    if not words or text[stop - 1].isspace():
+    if text[stop - 1 : stop].isspace():
         return ""
-    return words[-1].lstrip("([{\"'“‘«*_`")
+    words = text[max(0, stop - _LONGEST_ABBREVIATION) : stop].split()
+    return words[-1].lstrip("([{\"'“‘«*_`") if words else ""
 
 
 def _is_ellipsis(text: str, found: re.Match[str]) -> bool:
     spaced = text[max(0, found.start() - 2) : found.start()].strip() == "."
-    return spaced or found[0].endswith("…") or found[0].endswith("..")
+    return spaced or found[0].endswith(("…", ".."))
 
 
 def _closed(text: str, position: int) -> int:
