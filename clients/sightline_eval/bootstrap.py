@@ -18,6 +18,18 @@ class Estimate:
     low: float | None
     high: float | None
 
+    def number(self) -> str:
+        """The value with its interval: "0.932 [0.91, 0.95]"."""
+        if self.value is None or self.low is None or self.high is None:
+            return "not measurable"
+        return f"{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def share(self) -> str:
+        """The same in per cent: "93.2% [91, 95]"."""
+        if self.value is None or self.low is None or self.high is None:
+            return "not measurable"
+        return f"{self.value:.1%} [{100 * self.low:.0f}, {100 * self.high:.0f}]"
+
 
 def estimate(
     groups: Sequence[Group],
@@ -44,8 +56,7 @@ def estimate(
     rng = np.random.default_rng(seed)
     samples = (rng.integers(len(groups), size=len(groups)) for _ in range(resamples))
     drawn = (statistic([groups[i] for i in sample]) for sample in samples)
-    defined = [figure for figure in drawn if figure is not None]
-    if not defined:
-        return Estimate(value, None, None)
+    # Where no resample defines the figure, the interval is the value itself.
+    defined = [figure for figure in drawn if figure is not None] or [value]
     low, high = np.percentile(defined, (2.5, 97.5))
     return Estimate(value, float(low), float(high))

@@ -28,11 +28,11 @@ def render_gallery(scenes: Sequence[SurveyedScene]) -> str:
 def _card(scene: SurveyedScene, low: float, high: float) -> str:
     kind = escape(scene.captioned.scene.layout.kind)
     return (
-        f"<article class=card>{_picture(scene)}<div class=words>"
+        f"<article class=card><div>{_picture(scene)}{_swap(scene)}</div><div>"
         f"<h3>Scene {scene.captioned.scene.index}: {kind}</h3>"
         f"{_caption('Captioner, greedy', scene.greedy, scene.truth, low, high)}"
         f"{_caption('Captioner, sampled', scene.sampled, scene.truth, low, high)}"
-        f"{_swap(scene)}</div></article>"
+        "</div></article>"
     )
 
 

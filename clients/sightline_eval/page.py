@@ -12,7 +12,7 @@ from sightline_eval.findings import Findings, hard_scores
 from sightline_eval.gallery import render_gallery
 from sightline_eval.histogram import Series, draw_histogram
 from sightline_eval.separation import ImageScores
-from sightline_eval.tables import PlainTable, figure, tabulate
+from sightline_eval.tables import PlainTable, tabulate
 
 SHOWN = 12
 
@@ -130,7 +130,7 @@ def _panels(demo: Demo) -> Iterable[str]:
         axis = f"{level} score ({demo.survey.scale})"
         picture = draw_histogram(*_series(images), axis=axis)
         yield (
-            f"<div class=panel><h3>{title}: AUROC {escape(figure(separation.pooled))}</h3>"
+            f"<div class=panel><h3>{title}: AUROC {escape(separation.pooled.number())}</h3>"
             f"<p class=note>{text}</p>{picture}</div>"
         )
 

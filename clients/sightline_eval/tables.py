@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sightline_eval.bootstrap import Estimate
 from sightline_eval.chair import ChairScores
 from sightline_eval.findings import LEVELS, Findings
 from sightline_eval.separation import Separation
@@ -58,8 +57,8 @@ def tabulate(findings: Findings) -> Iterator[PlainTable]:
         (
             (
                 "IoU >= 0.5, right name",
-                share(boxes.recall),
-                share(boxes.precision),
+                boxes.recall.share(),
+                boxes.precision.share(),
                 f"{boxes.n_true:,}/{boxes.n_found:,}",
             ),
         ),
@@ -69,27 +68,9 @@ def tabulate(findings: Findings) -> Iterator[PlainTable]:
         yield _verdicts(findings.verdicts)
 
 
-def figure(estimate: Estimate) -> str:
-    """A value with its interval: "0.932 [0.91, 0.95]"."""
-    if estimate.value is None:
-        return "not measurable"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-
-
-def share(estimate: Estimate) -> str:
-    """A share with its interval, in per cent."""
-    if estimate.value is None:
-        return "not measurable"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.1%}"
-    return f"{estimate.value:.1%} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
-
-
 def _separation(name: str, separation: Separation) -> tuple[str, ...]:
     counts = f"{separation.n_correct:,}/{separation.n_hallucinated:,}"
-    return (name, figure(separation.pooled), figure(separation.paired), counts)
+    return (name, separation.pooled.number(), separation.paired.number(), counts)
 
 
 def _chair(chair: Mapping[str, ChairScores]) -> PlainTable:
@@ -100,9 +81,9 @@ def _chair(chair: Mapping[str, ChairScores]) -> PlainTable:
         tuple(
             (
                 kind,
-                share(scores.chair_s),
-                share(scores.chair_i),
-                share(scores.recall),
+                scores.chair_s.share(),
+                scores.chair_i.share(),
+                scores.recall.share(),
                 f"{scores.words.value:.1f}",
                 f"{scores.objects.value:.2f}",
             )
