@@ -1,4 +1,4 @@
-"""The 80 object names of COCO 2017, in the order of their ids. Pure data."""
+"""The 80 object names of COCO 2017, in the order of their ids. Knows names only."""
 
 COCO_NAMES: tuple[str, ...] = (
     "person",

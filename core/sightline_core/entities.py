@@ -125,7 +125,8 @@ def find_spans(text: str, vocabulary: Vocabulary) -> tuple[Span, ...]:
     At each word the longest known phrase wins; its words may be parted by any one run of
     whitespace, a hyphen, an underscore or an apostrophe. Case, plural and possessive do not
     matter. A name tied by a hyphen to the word after it is no mention ("dog-friendly"), nor is a
-    fruit's name used as a colour ("an orange cat").
+    fruit's name used as a colour ("an orange cat"). Only whole words match: scripts that write no
+    spaces are not cut into words.
     """
     found: list[Span] = []
     parts = words(text)

@@ -1,4 +1,4 @@
-"""The text format of the vocabulary: one object a line with its names. Reads no file."""
+"""The text format of the vocabulary: one object a line with its names. Knows words, no files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

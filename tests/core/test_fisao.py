@@ -230,4 +230,4 @@ def test_a_cosine_on_each_scale():
     with pytest.raises(ValueError, match="needs image_norm and text_norm"):
         to_scale(0.25, "dot", image_norm=20.0)
     with pytest.raises(ValueError, match=f"choose one of {', '.join(SCALES)}"):
-        to_scale(0.25, "percent")  # type: ignore[arg-type]
+        to_scale(0.25, "percent")

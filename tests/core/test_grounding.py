@@ -36,7 +36,7 @@ def test_a_context_that_would_be_wrong_is_refused():
     with pytest.raises(ValueError, match="the box of 'dog'"):
         format_context([("dog", (0.0, math.nan, 1.0, 1.0))])
     with pytest.raises(ValueError, match="choose one of xyxy, cxcywh"):
-        format_context([], "xywh")  # type: ignore[arg-type]
+        format_context([], "xywh")
 
 
 def test_phrases_are_singular_and_named_once_in_order():
