@@ -23,7 +23,7 @@ _AFTER_A_FRUIT = frozenset(
         *("behind", "below", "beneath", "beside", "between", "but", "by", "can", "cut", "for"),
         *("from", "half", "halves", "has", "hanging", "in", "inside", "into", "is", "left"),
         *("lies", "lying", "near", "next", "of", "on", "onto", "or", "out", "over", "peel"),
-        *("placed", "resting", "rests", "right", "segment", "segments", "sits", "sitting"),
+        *("placed", "resting", "rests", "right", "s", "segment", "segments", "sits", "sitting"),
         *("slice", "sliced", "slices", "that", "the", "there", "to", "under", "visible", "was"),
         *("wedge", "wedges", "were", "which", "while", "with"),
     }
