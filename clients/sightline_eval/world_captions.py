@@ -55,7 +55,11 @@ def caption_scenes(
     seed: int = 0,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> list[CaptionedScene]:
-    """Two captions for each scene, one greedy and one sampled."""
+    """Two captions for each scene, one greedy and one sampled.
+
+    Where the captioner says nothing, a full stop stands for it: it names nothing either, and the
+    service takes no empty text.
+    """
     captioned: list[CaptionedScene] = []
     for start in range(0, len(drawn), _BATCH):
         batch = drawn[start : start + _BATCH]
@@ -63,8 +67,8 @@ def caption_scenes(
         greedy = captioner.caption(images)
         sampled = captioner.caption(images, sampled=True, seed=seed + start)
         captioned += [
-            CaptionedScene(scene, encode_png(scene.image), *texts)
-            for scene, *texts in zip(batch, greedy, sampled, strict=True)
+            CaptionedScene(scene, encode_png(scene.image), sure or ".", drawn_text or ".")
+            for scene, sure, drawn_text in zip(batch, greedy, sampled, strict=True)
         ]
         on_progress(len(batch))
     return captioned
