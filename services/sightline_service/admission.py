@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -80,7 +80,7 @@ class Admission:
         self._throughput = _Throughput(clock)
 
     @contextmanager
-    def request(self) -> Iterator["BodyBudget"]:
+    def request(self) -> Generator["BodyBudget"]:
         """Holds one place for a request, and a budget for its body, until the block ends.
 
         Raises:
@@ -103,7 +103,7 @@ class Admission:
                 self.idle.set()
 
     @contextmanager
-    def work(self, cost: int) -> Iterator[None]:
+    def work(self, cost: int) -> Generator[None]:
         """Holds room for `cost` images and texts until the block ends.
 
         Raises:

@@ -1,6 +1,6 @@
 """Puts the app together: routes, middleware, error replies, lifespan. Knows parts; does no work."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from sightline_service.middleware.deadline import DeadlineMiddleware
 from sightline_service.middleware.door import DoorMiddleware
 from sightline_service.middleware.failures import FailuresMiddleware
 from sightline_service.middleware.request_id import RequestIdMiddleware
+from sightline_service.openapi import document
 from sightline_service.routes import scoring_router
 from sightline_service.served import Models
 from sightline_service.service import Loader, Service
@@ -27,6 +28,15 @@ from sightline_service.settings import Settings
 from sightline_service.version import VERSION
 
 PROBES = ("/healthz", "/readyz", "/health")
+
+
+class RewardApp(FastAPI):
+    """A FastAPI app whose document covers all body formats and errors."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Returns the OpenAPI document."""
+        self.openapi_schema = self.openapi_schema or document(self)
+        return self.openapi_schema
 
 
 def create_app(settings: Settings, models: Models | Loader) -> FastAPI:
@@ -38,7 +48,7 @@ def create_app(settings: Settings, models: Models | Loader) -> FastAPI:
             and until then scoring answers 503 `not_ready`.
     """
     service = Service(settings, models)
-    app = FastAPI(
+    app = RewardApp(
         title="Sightline reward service",
         version=VERSION,
         lifespan=_lifespan,
@@ -56,7 +66,7 @@ def create_app(settings: Settings, models: Models | Loader) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     service: Service = app.state.service
     service.start()
     yield

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -217,7 +217,7 @@ class DynamicBatcher:
         self._settle(self._fail_everybody())
 
     @contextmanager
-    def expecting(self, lane: Lane[Any, Any]) -> Iterator[None]:
+    def expecting(self, lane: Lane[Any, Any]) -> Generator[None]:
         """Announces work for `lane`: until the end of the block, a batch may wait for it."""
         with self._changed:
             lane.expected += 1

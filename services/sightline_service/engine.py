@@ -63,7 +63,9 @@ class Engine:
             store, DecodeLimits(settings.max_image_bytes, settings.max_image_pixels), preparer
         )
         self._vocabulary = load_vocabulary()
-        self._batchers = {role: self._batcher(role) for role, _ in models.by_role()}
+        self._batchers: dict[Role, DynamicBatcher] = {
+            role: self._batcher(role) for role, _ in models.by_role()
+        }
         self._embedder = self._build_embedder()
         self._token_reward = self._build_token_reward()
         self._sentence_reward = self._build_sentence_reward()

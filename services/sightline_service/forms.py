@@ -17,7 +17,8 @@ M = TypeVar("M", bound=Message)
 
 MAX_PARTS = 1024
 _AS_TEXT = frozenset({"id", "image", "prompt", "text", "profile", "combine"})
-_REPEATED = {"text": "texts", "phrase": "phrases"}
+REPEATED = {"text": "texts", "phrase": "phrases"}
+"""Form fields that may be given several times, and the message fields that they fill."""
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class _PartCollector:
         self._value += data[start:end]
 
     def on_header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
+        if bytes(self._header).lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self._value))
             self.parts[-1].name = options.get(b"name", b"").decode("utf-8", "replace")
             self.parts[-1].is_file = b"filename" in options
@@ -78,7 +79,7 @@ def read_form(cls: type[M], content_type: str, body: bytes) -> M:
     request: dict[str, object] = {}
     item: dict[str, object] = {}
     for part in _parts(content_type, body):
-        plural = _REPEATED.get(part.name)
+        plural = REPEATED.get(part.name)
         if plural in item_fields and (part.name != "text" or "texts" in item_fields):
             values = item.setdefault(plural, [])
             assert isinstance(values, list)

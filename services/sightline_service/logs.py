@@ -83,5 +83,5 @@ def configure(log_format: Literal["json", "text"], level: str) -> None:
     handler.setFormatter(formatter(with_messages=level == "debug"))
     handler.addFilter(_WithRequestId())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for chatty in ("httpx", "httpcore", "urllib3", "PIL"):
+    for chatty in ("uvicorn", "httpx", "httpcore", "urllib3", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

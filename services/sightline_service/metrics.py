@@ -47,7 +47,7 @@ _WATCHED: dict[Watched, tuple[type[CounterMetricFamily | GaugeMetricFamily], str
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Readings(Collector):
     """Reads watched numbers at the time of the scrape."""
 

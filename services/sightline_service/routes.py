@@ -1,7 +1,7 @@
 """The scoring endpoints: read, admit, score, reply. Knows HTTP; knows no formulas."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,7 +12,6 @@ from sightline_proto import (
     SENTENCE_REWARD,
     TOKEN_REWARD,
     Endpoint,
-    ErrorBody,
     GroundReply,
     GroundRequest,
     PerplexityReply,
@@ -83,14 +82,7 @@ HANDLERS: dict[str, Callable[[Request], Awaitable[Response]]] = {
 def scoring_router() -> APIRouter:
     """Returns the scoring endpoints, on their short paths and under /v1."""
     router = APIRouter(tags=["scoring"])
-    errors: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody}}
     for endpoint in ENDPOINTS:
         for path in (endpoint.path, f"/v1{endpoint.path}"):
-            router.add_api_route(
-                path,
-                HANDLERS[endpoint.name],
-                methods=["POST"],
-                response_model=endpoint.reply,
-                responses=errors,
-            )
+            router.add_api_route(path, HANDLERS[endpoint.name], methods=["POST"])
     return router

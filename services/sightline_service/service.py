@@ -94,8 +94,10 @@ class Service:
         """Returns where each served model stands."""
         if self._engine is None:
             return dict(self._loading)
-        states = {role: batcher.state for role, batcher in self._engine.batchers.items()}
-        return {role: "loading" if state == "new" else state for role, state in states.items()}
+        return {
+            role: "loading" if batcher.state == "new" else batcher.state
+            for role, batcher in self._engine.batchers.items()
+        }
 
     def start(self) -> None:
         """Brings the engine up: at once, or as soon as the loader is done."""

@@ -1,0 +1,74 @@
+"""Brings up the models and profiles that the settings name. Knows references; knows no HTTP."""
+
+from dataclasses import dataclass, field
+
+from sightline_core.fisao import Profile
+from sightline_service.models.load import load_detector, load_perplexity, load_similarity
+from sightline_service.models.reference import ModelReference
+from sightline_service.profiles import ProfileFiles, read_profiles
+from sightline_service.served import Models, Role
+from sightline_service.service import Report
+from sightline_service.settings import Settings
+
+NOT_SERVED = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoader:
+    """Loads what `settings` name; what is wrong on its face is refused at construction.
+
+    Raises:
+        ModelLoadError: a reference is malformed; from a call, the model cannot be loaded.
+        ProfileError: a profile cannot be read; from a call, it is of another model.
+    """
+
+    settings: Settings
+    _profiles: ProfileFiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Parses references and reads profiles."""
+        for reference in self._references().values():
+            ModelReference.parse(reference)
+        object.__setattr__(self, "_profiles", read_profiles(self.settings))
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What will be served."""
+        return tuple(self._references())
+
+    def __call__(self, report: Report) -> Models:
+        """Loads one model after the other."""
+        self._limit_threads()
+        place = {"device": self.settings.device, "dtype": self.settings.dtype}
+        references = self._references()
+        similarity = detector = perplexity = None
+        profiles: dict[str, Profile] = {}
+        if "similarity" in references:
+            report("similarity", "loading")
+            similarity = load_similarity(references["similarity"], **place)
+            profiles = dict(self._profiles.matching(similarity.info))
+            report("similarity", "ready")
+        if "detector" in references:
+            report("detector", "loading")
+            detector = load_detector(references["detector"], **place)
+            report("detector", "ready")
+        if "perplexity" in references:
+            report("perplexity", "loading")
+            perplexity = load_perplexity(references["perplexity"], **place)
+            report("perplexity", "ready")
+        return Models(similarity, detector, perplexity, profiles)
+
+    def _references(self) -> dict[Role, str]:
+        settings = self.settings
+        named: dict[Role, str] = {
+            "similarity": settings.similarity,
+            "detector": settings.detector,
+            "perplexity": settings.perplexity,
+        }
+        return {role: reference for role, reference in named.items() if reference != NOT_SERVED}
+
+    def _limit_threads(self) -> None:
+        if self.settings.torch_threads:
+            import torch
+
+            torch.set_num_threads(self.settings.torch_threads)
