@@ -35,6 +35,6 @@ def draw_calibration(calibration: Calibration, path: Path) -> None:
     axes.set_xlabel(f"score ({profile.scale}); dashed: thresholds of a reward other than 0")
     axes.set_ylabel("density of object mentions")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
