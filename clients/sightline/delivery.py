@@ -112,9 +112,8 @@ class Delivery:
             delay = self._delay(attempt, outcome, error)
             if delay is None or attempt == self._config.retries:
                 raise error
-            if self._replicas.rest(call.url, self._clock(), _rest(error, delay)):
-                delay = 0.0
-            yield self.pause(call, delay, error)
+            if not self._replicas.rest(call.url, self._clock(), _rest(error, delay)):
+                yield self.pause(call, delay, error)
         raise AssertionError("count() has no end")
 
     def request(self, call: Call, letter: Letter) -> httpx.Request:

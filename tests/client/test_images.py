@@ -33,9 +33,11 @@ def test_bytes_and_images_are_taken_as_they_are():
 def test_a_pil_image_is_encoded_without_loss(mode):
     noise = np.random.default_rng(0).integers(0, 256, size=(5, 7, 4), dtype=np.uint8)
     source = PIL.Image.fromarray(noise, "RGBA").convert("RGBA")
-    image = source.convert("L").convert("I").point(lambda v: v * 200).convert("I;16") if (
-        mode == "I;16"
-    ) else source.convert(mode)
+    image = (
+        source.convert("L").convert("I").point(lambda v: v * 200).convert("I;16")
+        if (mode == "I;16")
+        else source.convert(mode)
+    )
     assert np.array_equal(pixels_of(to_image(image)), np.asarray(image))
 
 
