@@ -135,5 +135,6 @@ class AsyncRewardClient:
         return (await self._driver.run(self._exchange.ask_one(endpoint, request))).reply
 
     async def _send(self, endpoint: proto.Endpoint[Req, Rep], request: Req) -> Rep:
-        parts = await self._driver.run_all(self._exchange.ask(endpoint, request))
-        return self._exchange.join(parts)
+        return self._exchange.join(
+            await self._driver.run_all(self._exchange.ask(endpoint, request))
+        )

@@ -1,4 +1,4 @@
-"""The flows, driven by hand: a clock that moves only in pauses, a service that never fails by itself."""
+"""The flows, driven by hand: a clock that moves only in pauses and slow answers, no socket."""
 
 import json
 
@@ -24,7 +24,7 @@ A, B = "http://a", "http://b"
 
 
 class Driver:
-    """Runs flows against one fake service per URL, on a clock that only pauses and slow answers move."""
+    """Runs flows against one fake service per URL, on a clock of its own."""
 
     def __init__(self, *urls: str, answer_s: float = 0.0, **config) -> None:
         self.now = 1000.0
