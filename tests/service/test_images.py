@@ -1,5 +1,6 @@
 """Every kind of image file, sound and hostile, through `decode_image`."""
 
+import contextlib
 import io
 import struct
 import warnings
@@ -269,11 +270,8 @@ def test_corrupted_bytes_give_an_image_or_a_refusal_and_never_a_warning(data, ed
     damaged = bytes(mutable[: max(len(mutable) - cut, 0) or len(mutable)]) + tail
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        try:
+        with contextlib.suppress(ImageRefusedError):
             image = decode_image(damaged, LIMITS)
-        except ImageRefusedError as error:
-            assert str(error)
-        else:
             assert image.mode == "RGB"
             assert image.width * image.height <= LIMITS.max_pixels
     assert not seen

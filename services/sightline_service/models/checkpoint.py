@@ -16,6 +16,7 @@ _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
 _MAX_HEADER_BYTES = 100_000_000
+_LONGEST_REASON = 400
 _GIT_LFS = b"version https://git-lfs"
 
 
@@ -131,7 +132,7 @@ def open_checkpoint(reference: ModelReference) -> Checkpoint:
             ignore_patterns=["*/*"],
         )
     except Exception as error:  # whatever the hub's client raises, the mend is one
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelLoadError(
             f"{reference.text}: the hub did not give {reference.repository} ({reason}): check the "
             "name and the network, or fetch it before and set HF_HOME to where it is"
@@ -176,9 +177,9 @@ def loading(reference: ModelReference, checkpoint: Checkpoint | None = None) -> 
         raise
     except Exception as error:  # libraries raise anything at all on a bad folder
         where = f" from {checkpoint.folder}" if checkpoint is not None else ""
-        reason = str(error).strip().splitlines()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2])[:_LONGEST_REASON] or "no reason given"
         raise ModelLoadError(
-            f"{reference.text} cannot be loaded{where}: {type(error).__name__}: "
-            f"{reason[0] if reason else 'no reason given'}; check that the folder holds one whole "
-            "model of the kind that is asked for"
+            f"{reference.text} cannot be loaded{where} ({type(error).__name__}: {reason}): check "
+            "that the folder holds one whole model of the kind that is asked for"
         ) from error

@@ -143,8 +143,8 @@ def _load_image_model(
     config: Any,  # noqa: ANN401 - a class per architecture
     placement: Placement,
 ) -> HfPerplexity:
-    tokenizer = Tokenizer(load_tokenizer(checkpoint), max_tokens=_context(config))
     processor = load_processor(checkpoint)
+    tokenizer = Tokenizer(processor.tokenizer, max_tokens=_context(config))
     model = load_model(transformers.AutoModelForImageTextToText, checkpoint, placement)
     if "token_type_ids" in inspect.signature(model.forward).parameters:
         raise ModelLoadError(

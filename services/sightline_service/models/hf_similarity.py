@@ -54,7 +54,8 @@ class HfSimilarity:
         self._image_processor = image_processor
         self._tokenizer = tokenizer
         self._placement = placement
-        self._masked = "attention_mask" in tokenizer.inner.model_input_names
+        # A model that was trained on padded texts (SigLIP) also saw the padding.
+        self._masked = "attention_mask" in tokenizer.inner.model_input_names and not tokenizer.pad
 
     def prepare_image(self, image: PIL.Image.Image) -> Prepared:
         """Preprocesses an RGB image to [3, h, w]."""

@@ -76,7 +76,31 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per
         ModelLoadError: the folder has none, or only one that cannot tell characters of tokens.
     """
     checkpoint.require_tokenizer()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL)
+    return _fast(
+        transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL), checkpoint
+    )
+
+
+def load_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per architecture
+    """Returns the model's own image processor and tokeniser in one.
+
+    Raises:
+        ModelLoadError: the folder does not say how images are preprocessed, how texts are, or
+            which token stands for an image.
+    """
+    checkpoint.require_image_processor()
+    checkpoint.require_tokenizer()
+    processor = _AutoProcessor.from_pretrained(checkpoint.folder, **_LOCAL)
+    if not isinstance(getattr(processor, "image_token", None), str):
+        raise ModelLoadError(
+            f"{checkpoint.folder} has a {type(processor).__name__}, which names no token that "
+            "stands for an image: it is not served, use for example hf:llava-hf/llava-1.5-7b-hf"
+        )
+    _fast(processor.tokenizer, checkpoint)
+    return processor
+
+
+def _fast(tokenizer: Any, checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per architecture
     if not tokenizer.is_fast:
         raise ModelLoadError(
             f"{checkpoint.folder} has a tokenizer without character offsets: save a tokenizer.json"
@@ -108,14 +132,3 @@ def model_info(
         preprocess=preprocess_hash(preprocess),
         dtype=placement.dtype_name,
     )
-
-
-def load_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per architecture
-    """Returns the model's own image processor and tokeniser in one.
-
-    Raises:
-        ModelLoadError: the folder does not say how images are preprocessed, or how texts are.
-    """
-    checkpoint.require_image_processor()
-    checkpoint.require_tokenizer()
-    return _AutoProcessor.from_pretrained(checkpoint.folder, **_LOCAL)

@@ -1,0 +1,320 @@
+"""Folders that cannot be served: one clear error that names the file and the mend."""
+
+import json
+import shutil
+import struct
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sightline_service.models.fake import FakeDetector, FakePerplexity, FakeSimilarity
+from sightline_service.models.load import (
+    ModelLoadError,
+    load_detector,
+    load_perplexity,
+    load_similarity,
+)
+from sightline_service.models.placement import Placement, forward_pass
+from sightline_service.models.protocols import OutOfDeviceMemoryError
+
+LOADERS = {
+    "similarity": load_similarity,
+    "detector": load_detector,
+    "perplexity": load_perplexity,
+}
+
+
+def load(kind, reference, *, device="cpu", dtype="float32"):
+    return LOADERS[kind](reference, device=device, dtype=dtype)
+
+
+@pytest.fixture
+def copies(clip_folder, owlvit_folder, llava_folder, open_clip_folder, tmp_path):
+    """A fresh copy of a sound folder for each kind, and the reference that loads it."""
+    folders = {
+        "clip": (clip_folder, "similarity", "hf:"),
+        "owlvit": (owlvit_folder, "detector", "hf:"),
+        "llava": (llava_folder, "perplexity", "hf:"),
+        "open_clip": (open_clip_folder, "similarity", "open_clip:local-dir:"),
+    }
+    made = {}
+    for name, (source, kind, prefix) in folders.items():
+        shutil.copytree(source, tmp_path / name)
+        made[name] = (tmp_path / name, kind, f"{prefix}{tmp_path / name}")
+    return made
+
+
+NAMES = ["clip", "owlvit", "llava", "open_clip"]
+
+
+def refusal(kind, reference):
+    with pytest.raises(ModelLoadError) as caught:
+        load(kind, reference)
+    return str(caught.value)
+
+
+def weights_of(folder):
+    (file,) = folder.glob("*.safetensors")
+    return file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sound_copy_loads(name, copies):
+    _, kind, reference = copies[name]
+    assert load(kind, reference).info.id == reference
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_folder_is_named(name, copies):
+    folder, kind, reference = copies[name]
+    shutil.rmtree(folder)
+    assert f"{folder} is not a folder" in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_in_place_of_a_folder_is_refused(name, copies):
+    folder, kind, reference = copies[name]
+    file = weights_of(folder)
+    assert f"{file} is a file" in refusal(kind, reference.replace(str(folder), str(file)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_folder_is_refused(name, copies):
+    folder, kind, reference = copies[name]
+    for file in folder.iterdir():
+        file.unlink()
+    assert f"{folder} lacks" in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kept", [0, 5, 100, 0.5, -1])
+def test_truncated_weights_are_named(name, kept, copies):
+    folder, kind, reference = copies[name]
+    file = weights_of(folder)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * kept) if isinstance(kept, float) else kept])
+    message = refusal(kind, reference)
+    assert str(file) in message
+    assert "copy it again" in message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_missing_weights_are_named(name, copies):
+    folder, kind, reference = copies[name]
+    weights_of(folder).unlink()
+    assert f"{folder} has no *.safetensors" in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pickled_weights_are_refused_and_never_read(name, copies):
+    folder, kind, reference = copies[name]
+    weights_of(folder).unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04a pickle that must not be opened")
+    message = refusal(kind, reference)
+    assert str(folder / "pytorch_model.bin") in message
+    assert "convert it to safetensors" in message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_that_git_lfs_left_behind_are_named(name, copies):
+    folder, kind, reference = copies[name]
+    weights_of(folder).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert "git lfs pull" in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_with_a_monstrous_header_are_named(name, copies):
+    folder, kind, reference = copies[name]
+    file = weights_of(folder)
+    file.write_bytes(struct.pack("<Q", 2**60) + file.read_bytes())
+    assert str(file) in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_that_lack_a_tensor_are_refused_and_not_filled_up(name, copies):
+    folder, kind, reference = copies[name]
+    file = weights_of(folder)
+    tensors = load_file(file)
+    dropped = next(key for key in sorted(tensors) if "mlp" in key and "weight" in key)
+    del tensors[dropped]
+    save_file(tensors, file, metadata={"format": "pt"})
+    assert dropped.split(".")[-2] in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", ["clip", "owlvit", "llava"])
+def test_a_missing_tokenizer_is_named(name, copies):
+    folder, kind, reference = copies[name]
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    message = refusal(kind, reference)
+    assert "lacks tokenizer.json" in message
+    assert "tokenizer into this folder" in message
+
+
+@pytest.mark.parametrize("name", ["clip", "owlvit", "llava"])
+def test_missing_image_preprocessing_is_refused_and_never_guessed(name, copies):
+    folder, kind, reference = copies[name]
+    for file in folder.glob("*processor_config.json"):
+        file.unlink()
+    assert "preprocessing is never guessed" in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", ["clip", "owlvit", "llava"])
+def test_a_missing_config_is_named(name, copies):
+    folder, kind, reference = copies[name]
+    (folder / "config.json").unlink()
+    assert f"{folder} lacks config.json" in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("name", ["clip", "owlvit", "llava"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": 3}', '{"model_type": "odd"}'])
+def test_a_broken_config_is_named(name, content, copies):
+    folder, kind, reference = copies[name]
+    (folder / "config.json").write_text(content)
+    assert str(folder / "config.json") in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("missing", ["open_clip_config.json", "preprocess_cfg", "mean", "text_cfg"])
+def test_open_clip_weights_without_a_full_config_are_refused(missing, copies):
+    folder, kind, reference = copies["open_clip"]
+    file = folder / "open_clip_config.json"
+    if missing == file.name:
+        file.unlink()
+    else:
+        config = json.loads(file.read_text())
+        for level in (config, config["preprocess_cfg"], config["model_cfg"]):
+            level.pop(missing, None)
+        file.write_text(json.dumps(config))
+    message = refusal(kind, reference)
+    assert missing in message
+    assert "never guessed" in message
+
+
+def test_open_clip_weights_under_another_name_are_refused(copies):
+    folder, kind, reference = copies["open_clip"]
+    weights_of(folder).rename(folder / "mine.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"which open_clip would prefer")
+    assert "lacks open_clip_model.safetensors" in refusal(kind, reference)
+
+
+def test_an_open_clip_name_or_tag_that_does_not_exist_is_refused():
+    assert "has no pretrained model 'ViT-X'" in refusal("similarity", "open_clip:ViT-X/openai")
+    message = refusal("similarity", "open_clip:ViT-B-32/mine")
+    assert "no tag 'mine': use one of openai" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("clip", "detector", "no detector that is served"),
+        ("clip", "perplexity", "does not write text"),
+        ("llava", "similarity", "does not embed"),
+        ("owlvit", "perplexity", "does not write text"),
+        ("llava", "detector", "no detector that is served"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(name, kind, words, copies):
+    _, _, reference = copies[name]
+    assert words in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_an_original_grounding_dino_names_the_extra_to_install(kind):
+    message = refusal(kind, "groundingdino:config.py,weights.pth")
+    assert "sightline[groundingdino]" in message
+
+
+@pytest.mark.parametrize("kind", ["detector", "perplexity"])
+def test_open_clip_serves_similarity_only(kind):
+    assert f"cannot serve as {kind} model" in refusal(kind, "open_clip:ViT-B-32/openai")
+
+
+def test_fakes_load_without_torch():
+    assert isinstance(load("similarity", "fake"), FakeSimilarity)
+    assert isinstance(load("detector", "fake"), FakeDetector)
+    assert isinstance(load("perplexity", "fake"), FakePerplexity)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An offline cache of the hub with nothing in it."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_a_repository_that_is_not_cached_is_named_when_offline(hub):
+    message = refusal("similarity", "hf:org/clip")
+    assert "the hub did not give org/clip" in message
+
+
+@pytest.mark.parametrize("name", ["clip", "open_clip"])
+def test_a_cached_repository_is_served_offline_with_its_commit(name, hub, copies):
+    folder, kind, _ = copies[name]
+    commit = "0123456789" * 4
+    cached = hub / "models--org--name"
+    shutil.copytree(folder, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    prefix = "hf:" if name == "clip" else "open_clip:hf-hub:"
+    assert load(kind, f"{prefix}org/name").info.revision == commit
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "words"),
+    [
+        ("tpu9", "auto", "'tpu9' is unknown"),
+        ("cpu", "float8", "'float8' is unknown: use auto, float32"),
+    ],
+)
+def test_an_unknown_device_or_dtype_is_refused(device, dtype, words):
+    with pytest.raises(ModelLoadError, match=words):
+        Placement.resolve(device, dtype)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_without_cuda_auto_is_float32_on_the_cpu_and_cuda_is_refused():
+    assert Placement.resolve("auto", "auto") == Placement(torch.device("cpu"), torch.float32)
+    with pytest.raises(ModelLoadError, match="torch sees no CUDA"):
+        Placement.resolve("cuda", "auto")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        MemoryError("no room"),
+    ],
+)
+def test_every_kind_of_memory_shortage_becomes_one_error(error):
+    with pytest.raises(OutOfDeviceMemoryError, match=r"memory|room"), forward_pass():
+        raise error
+
+
+def test_other_errors_pass_and_no_gradient_is_kept():
+    with pytest.raises(RuntimeError, match="shape"), forward_pass():
+        raise RuntimeError("shape mismatch")
+    with forward_pass():
+        assert torch.is_inference_mode_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_real_allocation_that_cannot_succeed_is_an_out_of_memory_error():
+    with pytest.raises(OutOfDeviceMemoryError), forward_pass():
+        torch.empty(2**60, dtype=torch.uint8)
+
+
+def test_the_revision_follows_the_weights(copies):
+    folder, kind, reference = copies["clip"]
+    before = load(kind, reference).info
+    tensors = load_file(weights_of(folder))
+    key = sorted(tensors)[0]
+    tensors[key] = tensors[key] + np.float32(0.5)
+    save_file(tensors, weights_of(folder), metadata={"format": "pt"})
+    after = load(kind, reference).info
+    assert before.revision != after.revision
+    assert before.preprocess == after.preprocess
