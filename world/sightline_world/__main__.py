@@ -1,4 +1,7 @@
-"""The command ``sightline world``: writes scenes, trains the embedded models. Knows the terminal; no science."""
+"""The command ``sightline world``: writes scenes, trains the embedded models.
+
+Knows the terminal; no science.
+"""
 
 from __future__ import annotations
 

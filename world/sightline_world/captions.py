@@ -1,4 +1,6 @@
-"""Sentences about scenes: faithful, noisy and habit-driven captions, swaps, questions. Knows layouts; knows nothing of pixels.
+"""Sentences about scenes: faithful, noisy and habit-driven captions, swaps, questions.
+
+Knows layouts; knows nothing of pixels.
 
 Captions name objects from left to right, because a fixed order is far easier to learn than a
 random one. All text uses category names in the singular with an article.
@@ -68,16 +70,21 @@ def noisy(
 
 
 def habitual(
-    layout: Layout, rng: np.random.Generator, *, habit: float = 0.8, omit: float = 0.1
+    layout: Layout,
+    rng: np.random.Generator,
+    *,
+    habit: float = 0.7,
+    insert: float = 0.1,
+    omit: float = 0.1,
 ) -> str:
-    """A caption with a language prior's structured mistake.
+    """A careless caption with a language prior's structured mistake on top.
 
     Where exactly one of the two objects that usually go together in this type of scene is
     present, the other is named too with probability ``habit``, in a last sentence.
     """
-    text = _compose(layout.kind, _kept(layout, rng, omit), rng)
+    text = noisy(layout, rng, insert=insert, omit=omit)
     missing = habit_object(layout)
-    if missing is not None and rng.random() < habit:
+    if missing is not None and missing not in mentioned(text) and rng.random() < habit:
         text += f" {_there_is([(missing, _any_place(rng))])}"
     return text
 
@@ -127,7 +134,7 @@ def question(name: str) -> str:
 
 
 def mentioned(text: str) -> tuple[str, ...]:
-    """The categories that a text names (singular or plural, longest name first), once each, in order."""
+    """The categories that a text names, singular or plural, once each, in order."""
     found = (_SURFACE_FORMS[m.group(1)] for m in _MENTION.finditer(text.lower()))
     return tuple(dict.fromkeys(found))
 
@@ -159,7 +166,7 @@ _IN_OPENING: Mapping[int, tuple[int, ...]] = {1: (0,), 2: (0,), 3: (0, 1), 4: (1
 
 
 def _compose(kind: str, mentions: Mentions, rng: np.random.Generator) -> str:
-    """Opening with up to two objects, then sentences of one or two: three to five in all from two objects on."""
+    """An opening with up to two objects, then one or two a sentence: three to five in all."""
     choices = _IN_OPENING.get(len(mentions), (2,))
     first = choices[int(rng.integers(len(choices)))]
     sentences = [_opening(kind, [name for name, _ in mentions[:first]], rng)]

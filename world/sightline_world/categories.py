@@ -1,4 +1,7 @@
-"""The categories, scene types and colours of EmojiWorld. Pure data: knows nothing of pixels, captions or models."""
+"""The categories, scene types and colours of EmojiWorld.
+
+Pure data: knows nothing of pixels, captions or models.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class Category:
 
     @property
     def noun_phrase(self) -> str:
-        """The name with its indefinite article where it takes one: "a dog", "an umbrella", "skis"."""
+        """The name, with an article where it takes one: "a dog", "an umbrella", "skis"."""
         if self.name == self.plural and self.name != "sheep":
             return self.name
         return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"

@@ -1,4 +1,7 @@
-"""Writes scenes as COCO does: PNG files, instances.json and captions.json. Knows the formats; draws nothing."""
+"""Writes scenes as COCO does: PNG files, instances.json and captions.json.
+
+Knows the formats; draws nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ class ImageRecord(TypedDict):
 
 
 class InstanceRecord(TypedDict):
-    """One entry of ``annotations`` in instances.json; ``bbox`` is [x, y, width, height] in pixels."""
+    """One entry of ``annotations`` in instances.json.
+
+    ``bbox`` is [x, y, width, height] in pixels.
+    """
 
     id: int
     image_id: int
@@ -49,7 +55,9 @@ def write(
     seed: int = 0,
     advance: Callable[[], object] = lambda: None,
 ) -> None:
-    """Writes ``count`` scenes of a split into ``folder``: images/*.png, instances.json, captions.json.
+    """Writes ``count`` scenes of a split into ``folder``.
+
+    Images/*.png, instances.json, captions.json.
 
     Image ids are 1 to ``count``; boxes are sprite extents and areas are those of the boxes; every
     scene has one faithful caption. ``advance`` is called after each scene.

@@ -1,4 +1,7 @@
-"""EmojiWorld scenes: which objects, where, and their picture. Knows Pillow; knows nothing of captions or models."""
+"""EmojiWorld scenes.
+
+Which objects, where, and their picture. Knows Pillow; knows nothing of captions or models.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,7 @@ def _draw_names(kind: SceneType, rng: np.random.Generator) -> list[str]:
 
 
 def _background(kind: SceneType, rng: np.random.Generator) -> Image.Image:
-    """Sky above ground, both shaded and tinted, with translucent rectangles and two scales of noise."""
+    """Sky above ground, shaded and tinted, with translucent rectangles and noise."""
     horizon = int(SIZE * rng.uniform(0.3, 0.65))
     sky, ground = (np.array(c) + rng.normal(0, 18, 3) for c in (kind.sky, kind.ground))
     height = np.arange(SIZE)[:, None] / SIZE

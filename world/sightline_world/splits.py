@@ -1,4 +1,7 @@
-"""Disjoint random streams for train, calibration, validation and test. Knows seeds; knows nothing of scenes."""
+"""Disjoint random streams for train, calibration, validation and test.
+
+Knows seeds; knows nothing of scenes.
+"""
 
 from __future__ import annotations
 

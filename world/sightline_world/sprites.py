@@ -1,4 +1,4 @@
-"""The shipped sprites: one RGBA picture per category, and how they were rendered from Noto Color Emoji.
+"""The shipped sprites: one RGBA picture per category, and how they are rendered from the font.
 
 Knows Pillow and the files under ``sprites/``; knows nothing of scenes. Licence: ``sprites/NOTICE``.
 """

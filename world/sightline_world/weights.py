@@ -37,7 +37,10 @@ def path(model: Model) -> Path:
 
 
 def profile_path() -> Path:
-    """The calibration profile of the similarity model; ``FileNotFoundError`` where it is missing."""
+    """The calibration profile of the similarity model.
+
+    ``FileNotFoundError`` where it is missing.
+    """
     file = _FOLDER / PROFILE
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: run `make world` to make it")

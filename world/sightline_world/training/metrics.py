@@ -1,4 +1,7 @@
-"""Figures that the model cards quote: AUROC, paired accuracy, CHAIR, detection precision and recall. Pure NumPy."""
+"""Figures that the model cards quote: AUROC, paired accuracy, CHAIR, overlap of boxes.
+
+Pure NumPy.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def paired(positives: Floats, negatives: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Chair:
-    """CHAIR (Rohrbach et al. 2018), in per cent, with recall, mean objects and sentences per caption."""
+    """CHAIR (Rohrbach et al. 2018) and recall in per cent; objects and sentences per caption."""
 
     chair_s: float
     chair_i: float

@@ -1,4 +1,7 @@
-"""AdamW with a step-based warm-up and cosine decay, and the CPU settings every training here needs. Knows torch only."""
+"""AdamW with a step-based warm-up and cosine decay, and the CPU settings every training here needs.
+
+Knows torch only.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ GRADIENT_NORM = 1.0
 
 
 def prepare_cpu(threads: int, seed: int) -> None:
-    """Fixes threads and seed, and turns flash attention off: its CPU backward halves the speed here."""
+    """Fixes threads and seed; turns flash attention off, whose CPU backward is slow here."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     torch.backends.cuda.enable_flash_sdp(False)  # also governs the CPU kernel

@@ -1,4 +1,4 @@
-"""Many scenes at the resolution the models see, drawn once and kept in a folder outside the repository.
+"""Many scenes at the resolution the models see, drawn once and kept in a folder.
 
 Knows scenes and NumPy; knows nothing of torch.
 """
@@ -24,23 +24,27 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Scenes of one split: ``pixels`` uint8 (N, 96, 96, 3) and a layout each (boxes in scene pixels)."""
+    """Scenes of one split: ``pixels`` uint8 (N, 96, 96, 3), boxes in scene pixels (192)."""
 
     split: Split
     pixels: npt.NDArray[np.uint8]
     layouts: Sequence[Layout]
 
     def __len__(self) -> int:
+        """How many scenes."""
         return len(self.layouts)
 
 
 def model_view(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The scene as the models' preprocessing resizes it: Pillow's antialiased bicubic, (96, 96, 3)."""
+    """The scene as the models' preprocessing resizes it: Pillow's bicubic, (96, 96, 3)."""
     return np.asarray(image.resize((MODEL_SIZE, MODEL_SIZE), Image.Resampling.BICUBIC))
 
 
 def load_pool(split: Split, count: int, folder: Path, *, processes: int = 2) -> Pool:
-    """The first ``count`` scenes of ``split``; drawn into ``folder`` unless they lie there already."""
+    """The first ``count`` scenes of ``split``.
+
+    Drawn into ``folder`` unless they lie there already.
+    """
     pixels_path = folder / f"{split}-{count}.npy"
     layouts_path = folder / f"{split}-{count}.jsonl"
     if not layouts_path.is_file():

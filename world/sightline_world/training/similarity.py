@@ -1,4 +1,4 @@
-"""Trains the CLIP that judges whether a text is true of a scene, and writes it as an open_clip folder.
+"""Trains the CLIP that judges whether a text is true of a scene; writes an open_clip folder.
 
 Three losses, all of them on what the verifier is asked at serving time:
 nouns (is this object there? with scene-likely absent objects as half of the negatives),
@@ -9,29 +9,27 @@ patches (which object does this patch show? from the scene's own boxes, at the l
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from sightline_world.captions import mentioned, short, swap
-from sightline_world.categories import CATEGORIES, NAMES
+from sightline_world.categories import CATEGORIES
 from sightline_world.scenes import Layout
 from sightline_world.training.optimiser import Optimiser, prepare_cpu
 from sightline_world.training.pool import MODEL_SIZE, Pool
-from sightline_world.training.targets import BACKGROUND, PATCH, Targets, presence, targets
+from sightline_world.training.targets import BACKGROUND, PATCH, Targets, targets
 from sightline_world.training.tokenizers import clip_tokenizer
 
 CONTEXT = 64
@@ -41,16 +39,28 @@ _TEMPLATES = ("{a}", "a photo of {a}", "A photo of {a}.", "There is {a}.", "{plu
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What fixes the result of a training run, besides the pool."""
+    """What fixes the result of a training run, besides the pool.
 
-    steps: int = 7000
+    The learning rate follows a cosine of ``horizon`` steps that is left after ``steps``; then the
+    optimiser starts anew from ``restart_peak`` and decays to zero over ``restart_steps``.
+    """
+
+    steps: int = 3000
+    horizon: int = 7000
+    peak: float = 1.5e-3
+    restart_steps: int = 1000
+    restart_peak: float = 1.1e-3
     batch: int = 48
     captions: int = 24  # images per batch that also bring a caption and its swap
-    peak: float = 1.5e-3
     caption_weight: float = 0.6
     patch_weight: float = 1.0
     seed: int = 0
     threads: int = 2
+
+    @property
+    def total(self) -> int:
+        """All steps of the run."""
+        return self.steps + self.restart_steps
 
 
 def model_config(vocabulary: int) -> dict[str, Any]:
@@ -98,16 +108,19 @@ def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
 
 
 def encode_text(model: CLIP, ids: Tensor) -> Tensor:
-    """``CLIP.encode_text`` without its fixed length: equal, because attention is causal. Unit rows."""
+    """``CLIP.encode_text`` without its fixed length: equal, because attention is causal.
+
+    Unit rows.
+    """
     length = ids.shape[1]
     hidden = model.token_embedding(ids) + model.positional_embedding[:length]
     hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
     pooled = hidden[torch.arange(len(ids)), ids.argmax(-1)]
-    return F.normalize((pooled @ model.text_projection).float(), dim=-1)
+    return functional.normalize((pooled @ model.text_projection).float(), dim=-1)
 
 
 def encode_image(model: CLIP, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Unit image embeddings (B, 128), and those of the patches (B, 64, 128) at the last two layers."""
+    """Unit embeddings of images (B, 128) and, at the last two layers, patches (B, 64, 128)."""
     vision = model.visual
     hidden = vision._embeds(pixels)
     levels: list[Tensor] = []
@@ -115,8 +128,8 @@ def encode_image(model: CLIP, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
         hidden = block(hidden)
         levels.append(hidden)
     projected = [vision.ln_post(level) @ vision.proj for level in levels[-2:]]
-    pooled = F.normalize(projected[-1][:, 0].float(), dim=-1)
-    return pooled, [F.normalize(level[:, 1:].float(), dim=-1) for level in projected]
+    pooled = functional.normalize(projected[-1][:, 0].float(), dim=-1)
+    return pooled, [functional.normalize(level[:, 1:].float(), dim=-1) for level in projected]
 
 
 class Scales(nn.Module):
@@ -137,10 +150,10 @@ def scaled(cosines: Tensor, scale: Tensor) -> Tensor:
 
 def noun_loss(logits: Tensor, present: Tensor, likely: Tensor) -> Tensor:
     """BCE over 67 nouns; negatives count four times, half of that on scene-likely absent ones."""
-    positives = (F.softplus(-logits) * present).sum() / present.sum()
+    positives = (functional.softplus(-logits) * present).sum() / present.sum()
     missing = 1 - present
     share = 0.5 * missing / missing.sum(1, keepdim=True) + 0.5 * likely
-    return positives + 4 * (F.softplus(logits) * share).sum(1).mean()
+    return positives + 4 * (functional.softplus(logits) * share).sum(1).mean()
 
 
 def patch_loss(levels: Sequence[Tensor], nouns: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
@@ -152,7 +165,9 @@ def patch_loss(levels: Sequence[Tensor], nouns: Tensor, labels: Tensor, scale: T
         logits = torch.cat([logits, background], dim=-1)
         weight = torch.ones(BACKGROUND + 1)
         weight[BACKGROUND] = 0.3
-        total = total + F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight=weight)
+        total = total + functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), weight=weight
+        )
     return total / len(levels)
 
 
@@ -167,15 +182,17 @@ def caption_loss(images: Tensor, texts: Tensor, true: Tensor, scales: Scales) ->
     logits = scaled(cosines, scales.caption)
     own_swap = torch.cat([torch.zeros(size, size), torch.eye(size)], dim=1) * (1 - true)
     other = (1 - true) * (1 - own_swap)
-    bce = (F.softplus(-logits) * true).sum() / true.sum()
+    bce = (functional.softplus(-logits) * true).sum() / true.sum()
     for negatives in (own_swap, other):
-        bce = bce + (F.softplus(logits) * negatives).sum() / negatives.sum().clamp(min=1)
+        bce = bce + (functional.softplus(logits) * negatives).sum() / negatives.sum().clamp(min=1)
     eye = torch.eye(size)
     also_true = true - torch.cat([eye, torch.zeros(size, size)], dim=1)
     ranked = scales.contrast.clamp(max=4.6).exp() * cosines
     ranked = ranked.masked_fill(also_true > 0, -1e4)
     rank = torch.arange(size)
-    contrast = F.cross_entropy(ranked, rank) + F.cross_entropy(ranked[:, :size].T, rank)
+    contrast = functional.cross_entropy(ranked, rank) + functional.cross_entropy(
+        ranked[:, :size].T, rank
+    )
     return bce + 0.5 * contrast
 
 
@@ -234,11 +251,18 @@ class Trainer:
         self._pool = pool
         self._targets: Targets = targets(pool)
         self._rng = np.random.default_rng(recipe.seed)
+        self._done = 0
+        self._optimiser = self._optimise(recipe.peak, recipe.horizon)
+
+    def _optimise(self, peak: float, steps: int) -> Optimiser:
         parameters = [*self.model.parameters(), *self.scales.parameters()]
-        self._optimiser = Optimiser(parameters, peak=recipe.peak, steps=recipe.steps)
+        return Optimiser(parameters, peak=peak, steps=steps)
 
     def step(self) -> dict[str, float]:
         """One update; returns the three losses."""
+        if self._done == self.recipe.steps:
+            self._optimiser = self._optimise(self.recipe.restart_peak, self.recipe.restart_steps)
+        self._done += 1
         picked = np.sort(self._rng.choice(len(self._pool), self.recipe.batch, replace=False))
         with torch.autocast("cpu", torch.bfloat16):
             images, levels = encode_image(self.model, pixel_values(self._pool.pixels[picked]))

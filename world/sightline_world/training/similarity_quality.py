@@ -1,4 +1,4 @@
-"""Measures the similarity model on scenes it has not seen: nouns, captions, and the prior without vision."""
+"""Measures the similarity model on unseen scenes: nouns, captions, the prior without vision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from sightline_world.training.similarity import encode_image, encode_text, pixel
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """AUROC of true against false texts. Hard: the false object is one that the scene makes likely."""
+    """AUROC of true against false texts.
+
+    Hard: the false object is one that the scene makes likely.
+    """
 
     scenes: int
     noun_hard: float
@@ -48,7 +51,7 @@ def quality(model: CLIP, tokenizer: CLIPTokenizer, pool: Pool, count: int) -> Qu
     )
     layouts = pool.layouts[:count]
     prior_scores = np.stack([prior(scene_type(layout.kind)) for layout in layouts])
-    swaps = [swap(l, stream(pool.split, i, purpose="caption")) for i, l in enumerate(layouts)]
+    swaps = [swap(one, stream(pool.split, i, purpose="caption")) for i, one in enumerate(layouts)]
     right = _scores(model, tokenizer, images, [pair.faithful for pair in swaps])
     wrong = _scores(model, tokenizer, images, [pair.hallucinated for pair in swaps])
     model.train()
@@ -71,7 +74,7 @@ Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 def _cells(pool: Pool, count: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], Cells]:
-    """Where nouns are present, where they are absent, and one scene-likely absent noun per scene."""
+    """Where nouns are present, where absent, and one scene-likely absent noun per scene."""
     present = np.zeros((count, len(NAMES)), dtype=bool)
     hard: list[int] = []
     for row, layout in enumerate(pool.layouts[:count]):

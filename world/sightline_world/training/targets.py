@@ -1,4 +1,7 @@
-"""Training targets of a pool as arrays: presence, hard-negative weights, patch labels. Knows NumPy, no torch."""
+"""Training targets of a pool as arrays: presence, hard-negative weights, patch labels.
+
+Knows NumPy, no torch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ BACKGROUND = len(NAMES)
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """``present`` (N, 67) in {0, 1}; ``likely`` (N, 67), the hard-absent distribution; ``patches`` (N, 64)."""
+    """``present`` (N, 67) in {0, 1}.
+
+    ``likely`` (N, 67), the hard-absent distribution; ``patches`` (N, 64).
+    """
 
     present: npt.NDArray[np.float32]
     likely: npt.NDArray[np.float32]
@@ -42,7 +48,10 @@ def presence(layout: Layout) -> npt.NDArray[np.float32]:
 
 
 def patch_labels(layout: Layout) -> npt.NDArray[np.int64]:
-    """The category whose box holds the centre of each patch, row by row, or ``BACKGROUND``; shape (64,)."""
+    """The category whose box holds the centre of each patch, row by row, or ``BACKGROUND``.
+
+    Shape (64,).
+    """
     centres = (np.arange(GRID) + 0.5) * SIZE / GRID
     labels = np.full((GRID, GRID), BACKGROUND, dtype=np.int64)
     for thing in layout.objects:

@@ -1,14 +1,26 @@
-"""The two small tokenizers, trained on the world's own sentences. Knows tokenizers and transformers; no models.
+"""The two small tokenizers, trained on the world's own sentences.
+
+Knows tokenizers and transformers; no models.
 
 Both are byte-level, so that any text has an encoding and nothing is unknown.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
 from sightline_world.captions import DESCRIBE, faithful, question
@@ -16,16 +28,19 @@ from sightline_world.categories import CATEGORIES, SCENE_TYPES
 from sightline_world.scenes import Layout, SceneObject
 from sightline_world.splits import stream
 
-CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] == 'user' %}{{ bos_token }}{% endif %}"
+CHAT_TEMPLATE = (  # LLaVA-1.5's, with an end token after each answer
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}{{ 'USER: ' }}{% else %}{{ 'ASSISTANT: ' }}{% endif %}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
-    "{% endif %}"
-    "{% if message['role'] == 'user' %}{{ ' ' }}{% else %}{{ eos_token }}{% endif %}"
-    "{% endfor %}"
+    "{{ message['role'].upper() + ': ' }}"
+    "{% if message['content'] is string %}"
+    "{% set parts = [{'type': 'text', 'text': message['content']}] %}"
+    "{% else %}{% set parts = message['content'] %}{% endif %}"
+    "{% for part in parts if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% for part in parts if part['type'] == 'text' %}"
+    "{% generation %}{{ part['text'] + eos_token }}{% endgeneration %}{% endfor %}"
+    "{% else %}"
+    "{% for part in parts if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
@@ -46,7 +61,10 @@ def sentences(count: int = 4000) -> Iterator[str]:
 
 
 def clip_tokenizer(*, merges: int = 900) -> CLIPTokenizer:
-    """A lower-casing tokenizer in CLIP's format; end of text has the highest id, as CLIP's pooling needs."""
+    """A lower-casing tokenizer in CLIP's format.
+
+    End of text has the highest id, as CLIP's pooling needs.
+    """
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     trained.normalizer = normalizers.Lowercase()
     trained.pre_tokenizer = pre_tokenizers.Sequence(
@@ -72,7 +90,7 @@ def clip_tokenizer(*, merges: int = 900) -> CLIPTokenizer:
 
 
 def chat_tokenizer(*, vocabulary: int = 1024) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with LLaVA's special tokens and a USER / ASSISTANT chat template."""
+    """A byte-level BPE tokenizer with LLaVA's special tokens and chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -83,13 +101,15 @@ def chat_tokenizer(*, vocabulary: int = 1024) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(sentences(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
         image_token="<image>",
-        additional_special_tokens=["<image>"],
         padding_side="left",
         chat_template=CHAT_TEMPLATE,
         model_max_length=512,
@@ -97,8 +117,6 @@ def chat_tokenizer(*, vocabulary: int = 1024) -> PreTrainedTokenizerFast:
 
 
 def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     listed = json.loads(tokenizer.to_str())["model"]["merges"]
     return [(left, right) for left, right in listed]
 
