@@ -137,6 +137,11 @@ def _load_tag(
         )
     config = get_pretrained_cfg(name, tag)
     path = Path(download_pretrained(config))
+    if path.suffix != ".safetensors":
+        raise ModelLoadError(
+            f"{path} is a pickle, which can run code when it is read: choose a tag of {name} that "
+            f"has safetensors ({', '.join(tags)}), or convert it and use open_clip:local-dir:"
+        )
     hub_commit = path.parent.name if path.parent.parent.name == "snapshots" else None
     return _load(
         reference,

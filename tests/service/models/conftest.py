@@ -269,13 +269,11 @@ def owlv2_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def dino_folder(tmp_path_factory):
-    """A Grounding DINO whose prompts hold 24 tokens, so that phrases are soon chunked."""
+def save_dino(folder, config_class, model_class):
+    """With prompts of at most 24 tokens, so that phrases are soon chunked."""
     torch.manual_seed(6)
-    folder = tmp_path_factory.mktemp("dino")
     tokenizer = bert_tokenizer()
-    config = transformers.GroundingDinoConfig(
+    config = config_class(
         backbone_config=transformers.SwinConfig(
             image_size=64,
             patch_size=4,
@@ -305,12 +303,30 @@ def dino_folder(tmp_path_factory):
         num_feature_levels=4,
         max_text_len=24,
     )
-    transformers.GroundingDinoForObjectDetection(config).eval().save_pretrained(folder)
+    model_class(config).eval().save_pretrained(folder)
     image_processor = transformers.GroundingDinoImageProcessor(
         size={"shortest_edge": 96, "longest_edge": 160}
     )
     transformers.GroundingDinoProcessor(image_processor, tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def dino_folder(tmp_path_factory):
+    return save_dino(
+        tmp_path_factory.mktemp("dino"),
+        transformers.GroundingDinoConfig,
+        transformers.GroundingDinoForObjectDetection,
+    )
+
+
+@pytest.fixture(scope="session")
+def mm_dino_folder(tmp_path_factory):
+    return save_dino(
+        tmp_path_factory.mktemp("mm_dino"),
+        transformers.MMGroundingDinoConfig,
+        transformers.MMGroundingDinoForObjectDetection,
+    )
 
 
 LLAVA_TEMPLATE = (

@@ -12,13 +12,18 @@ from sightline_service.models.boxes import clamped_corners
 from sightline_service.models.load import load_detector
 from sightline_service.models.protocols import TextRefusedError
 
-KINDS = ["owlvit", "owlv2", "dino"]
+KINDS = ["owlvit", "owlv2", "dino", "mm_dino"]
 PHRASES = ("dog", "hot dog", "a large red umbrella")
 
 
 @pytest.fixture(scope="module")
-def folders(owlvit_folder, owlv2_folder, dino_folder):
-    return {"owlvit": owlvit_folder, "owlv2": owlv2_folder, "dino": dino_folder}
+def folders(owlvit_folder, owlv2_folder, dino_folder, mm_dino_folder):
+    return {
+        "owlvit": owlvit_folder,
+        "owlv2": owlv2_folder,
+        "dino": dino_folder,
+        "mm_dino": mm_dino_folder,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +91,11 @@ def test_boxes_lie_in_the_image_and_scores_are_sorted_above_the_floor(kind, serv
             assert 0 <= y1 <= y2 <= 1
 
 
-def test_dino_scores_and_boxes_equal_the_librarys_forward(folders, served, mixed_images):
+@pytest.mark.parametrize("kind", ["dino", "mm_dino"])
+def test_dino_scores_and_boxes_equal_the_librarys_forward(kind, folders, served, mixed_images):
     prompt = "dog. hot dog. a large red umbrella."
     for image in mixed_images[:5]:
-        processor, inputs, outputs = library_output(folders["dino"], image, prompt)
+        processor, inputs, outputs = library_output(folders[kind], image, prompt)
         words = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
         stops = [place for place, word in enumerate(words) if word == "."]
         spans = [range(1, stops[0]), range(stops[0] + 1, stops[1]), range(stops[1] + 1, stops[2])]
@@ -102,7 +108,7 @@ def test_dino_scores_and_boxes_equal_the_librarys_forward(folders, served, mixed
             corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
             expected.append((max(best), best.index(max(best)), np.clip(corners, 0, 1)))
         expected.sort(key=lambda entry: -entry[0])
-        ours = detect(served["dino"], image, PHRASES)
+        ours = detect(served[kind], image, PHRASES)
         assert len(ours) == sum(score >= 0.05 for score, _, _ in expected) > 0
         for detection, (score, index, box) in zip(ours, expected, strict=False):
             assert detection.score == pytest.approx(score, abs=1e-5)

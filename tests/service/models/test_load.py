@@ -6,6 +6,7 @@ import struct
 
 import huggingface_hub.constants
 import numpy as np
+import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -204,6 +205,38 @@ def test_an_open_clip_name_or_tag_that_does_not_exist_is_refused():
     assert "has no pretrained model 'ViT-X'" in refusal("similarity", "open_clip:ViT-X/openai")
     message = refusal("similarity", "open_clip:ViT-B-32/mine")
     assert "no tag 'mine': use one of openai" in message
+
+
+@pytest.fixture
+def tagged(open_clip_folder, tmp_path, monkeypatch):
+    """A model of open_clip's own registry, whose tag says how it was trained."""
+    config = json.loads((open_clip_folder / "open_clip_config.json").read_text())["model_cfg"]
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
+    tag = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7), "quick_gelu": True}
+    tag["file"] = str(open_clip_folder / "open_clip_model.safetensors")
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", {"made": tag})
+    return tag
+
+
+def test_a_tag_decides_preprocessing_and_activation(tagged, mixed_images):
+    served = load("similarity", "open_clip:tiny/made")
+    reference = open_clip.create_model(
+        "tiny", pretrained=tagged["file"], force_quick_gelu=True
+    ).eval()
+    transform = open_clip.image_transform(
+        32, is_train=False, mean=tagged["mean"], std=tagged["std"]
+    )
+    with torch.inference_mode():
+        pixels = transform(mixed_images[0])[None]
+        expected = reference.encode_image(pixels, normalize=True).numpy()
+    ours = served.embed_images([served.prepare_image(mixed_images[0])])
+    np.testing.assert_allclose(ours, expected, atol=2e-6)
+    assert served.info.revision.startswith("sha256:")
+
+
+def test_a_tag_whose_weights_are_a_pickle_is_refused(tagged):
+    tagged["file"] = "/weights/tiny.pt"
+    assert "/weights/tiny.pt is a pickle" in refusal("similarity", "open_clip:tiny/made")
 
 
 @pytest.mark.parametrize(
