@@ -24,6 +24,12 @@ class Estimate:
             return "not measurable"
         return f"{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]"
 
+    def difference(self) -> str:
+        """A difference with its interval: "+0.042 [+0.01, +0.07]"."""
+        if self.value is None or self.low is None or self.high is None:
+            return "not measurable"
+        return f"{self.value:+.3f} [{self.low:+.2f}, {self.high:+.2f}]"
+
     def share(self) -> str:
         """The same in per cent: "93.2% [91, 95]"."""
         if self.value is None or self.low is None or self.high is None:

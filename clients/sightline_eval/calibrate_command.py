@@ -83,7 +83,9 @@ def _calibrate(
         url = options.url
         if options.world and url is None:
             only = ("--profile", "none", "--detector", "none", "--perplexity", "none")
-            url = stack.enter_context(running_service(only))
+            service = stack.enter_context(running_service(only))
+            service.await_ready()
+            url = service.url
         client = stack.enter_context(RewardClient(url))
         advance = stack.enter_context(progress_bar("Scoring captions", len(images)))
         scores = score_mentions(client, images, lexicon, on_progress=advance)
@@ -106,15 +108,13 @@ def _reader(folder: Path, name: str) -> Callable[[], bytes]:
 
 
 def _world_images(count: int, lexicon: Lexicon) -> tuple[CaptionedImage, ...]:
-    # The world and its captioner need torch, which a calibration of one's own data does not.
-    from sightline_world.captioner import Captioner
-
-    from sightline_eval.world_captions import caption_scenes, draw_scenes
+    # The world's sprites and captioner are not needed to calibrate on one's own data.
+    from sightline_eval.world_captions import caption_scenes, draw_scenes, load_captioner
 
     with progress_bar("Drawing scenes", count) as advance:
         drawn = draw_scenes("calibration", count, on_progress=advance)
     with progress_bar("Captioning scenes", count) as advance:
-        captioned = caption_scenes(Captioner(), drawn, on_progress=advance)
+        captioned = caption_scenes(load_captioner(), drawn, on_progress=advance)
     return tuple(
         CaptionedImage(
             name=str(item.scene.index),

@@ -1,7 +1,6 @@
 """The demonstration: scenes, captions, scores, figures. Knows the parts; shows nothing."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -11,7 +10,12 @@ from sightline import RewardClient
 from sightline_eval.findings import Findings, find
 from sightline_eval.lexicon import load_lexicon
 from sightline_eval.survey import Survey, survey
-from sightline_eval.world_captions import ImageCaptioner, caption_scenes, draw_scenes
+from sightline_eval.world_captions import (
+    CaptionedScene,
+    ImageCaptioner,
+    caption_scenes,
+    draw_scenes,
+)
 
 ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -21,7 +25,6 @@ class Demo:
     """One run of the demonstration."""
 
     seed: int
-    seconds: float
     survey: Survey
     findings: Findings
 
@@ -37,7 +40,6 @@ class Demo:
             "split": "test",
             "seed": self.seed,
             "scenes": self.count,
-            "seconds": round(self.seconds, 1),
             "similarity": self.survey.similarity.model_dump(),
             "detector": self.survey.detector.model_dump(),
             "scale": self.survey.scale,
@@ -46,36 +48,45 @@ class Demo:
         }
 
 
+def caption_fresh_scenes(
+    captioner: ImageCaptioner, *, count: int, seed: int, progress_bar: ProgressBar
+) -> list[CaptionedScene]:
+    """Draws `count` scenes of the test split, which no model was trained on, and captions them.
+
+    Args:
+        captioner: writes the captions whose hallucinations are looked for.
+        count: scenes, 1 or more.
+        seed: chooses the scenes.
+        progress_bar: shows how far a step is; gives the function that advances it.
+    """
+    with progress_bar("Drawing scenes", count) as advance:
+        drawn = draw_scenes("test", count, seed=seed, on_progress=advance)
+    with progress_bar("Captioning scenes", count) as advance:
+        return caption_scenes(captioner, drawn, seed=seed, on_progress=advance)
+
+
 def run_demo(
     client: RewardClient,
-    captioner: ImageCaptioner,
+    captioned: Sequence[CaptionedScene],
     *,
-    count: int,
     seed: int,
     progress_bar: ProgressBar,
     resamples: int = 500,
 ) -> Demo:
-    """Draws `count` scenes of the test split, captions them, scores them and measures.
+    """Scores captioned scenes over HTTP and measures what the scores are worth.
 
     Args:
         client: a service with a similarity model and a detector.
-        captioner: writes the captions whose hallucinations are looked for.
-        count: scenes, 1 or more.
-        seed: chooses the scenes; those of the test split are never trained on.
+        captioned: one scene or more.
+        seed: chooses the hard negatives.
         progress_bar: shows how far a step is; gives the function that advances it.
         resamples: bootstrap samples behind each interval.
 
     Raises:
-        ValueError: count is below 1, or the service could not score a scene.
+        ValueError: the service could not score a scene, or there are none.
         SightlineError: the service could not be asked.
     """
-    began = time.monotonic()
     lexicon = load_lexicon("clean")
-    with progress_bar("Drawing scenes", count) as advance:
-        drawn = draw_scenes("test", count, seed=seed, on_progress=advance)
-    with progress_bar("Captioning scenes", count) as advance:
-        captioned = caption_scenes(captioner, drawn, seed=seed, on_progress=advance)
-    with progress_bar("Scoring over HTTP", count) as advance:
+    with progress_bar("Scoring over HTTP", len(captioned)) as advance:
         surveyed = survey(client, captioned, lexicon, seed=seed, on_progress=advance)
-    findings = find(surveyed, lexicon, resamples=resamples)
-    return Demo(seed, time.monotonic() - began, surveyed, findings)
+    return Demo(seed, surveyed, find(surveyed, lexicon, resamples=resamples))

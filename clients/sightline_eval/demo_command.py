@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sightline import RewardClient, SightlineError
-from sightline_eval.demo import Demo, run_demo
+from sightline_eval.demo import Demo, caption_fresh_scenes, run_demo
 from sightline_eval.page import headline, render_page
 from sightline_eval.progress import progress_bar
 from sightline_eval.service_process import ServiceStartError, running_service
 from sightline_eval.tables import PlainTable, tabulate
+from sightline_eval.world_captions import load_captioner
 
 _DESCRIPTION = """\
 Starts the reward service on a free port, draws fresh scenes of the embedded world, lets its
@@ -39,19 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Demo:
-    # Imported here because torch takes seconds, which `--help` should not.
-    from sightline_world.captioner import Captioner
-
     with ExitStack() as stack:
-        url = options.url
-        if url is None:
-            advance = stack.enter_context(progress_bar("Starting the service", 1))
-            url = stack.enter_context(running_service())
-            advance(1)
-        client = stack.enter_context(RewardClient(url))
-        return run_demo(
-            client, Captioner(), count=options.count, seed=options.seed, progress_bar=progress_bar
+        service = None if options.url else stack.enter_context(running_service())
+        # While the service loads its models in a process of its own:
+        captioned = caption_fresh_scenes(
+            load_captioner(), count=options.count, seed=options.seed, progress_bar=progress_bar
         )
+        if service is not None:
+            with progress_bar("Waiting for the service", 1) as advance:
+                service.await_ready()
+                advance(1)
+        url = options.url or (service.url if service else None)
+        client = stack.enter_context(RewardClient(url))
+        return run_demo(client, captioned, seed=options.seed, progress_bar=progress_bar)
 
 
 def _write(demo: Demo, folder: Path) -> Path:
@@ -71,7 +72,7 @@ def _show(demo: Demo, page: Path) -> None:
         console.print(table.note, style="dim", markup=False, highlight=False)
     console.print()
     console.print(headline(demo.findings), style="bold", markup=False)
-    console.print(f"{demo.count} scenes in {demo.seconds:.0f} s. Pictures: {page}", markup=False)
+    console.print(f"Pictures of {demo.count} scenes and these tables: {page}", markup=False)
 
 
 def _rich_table(table: PlainTable) -> Table:

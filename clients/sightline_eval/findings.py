@@ -4,12 +4,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sightline_eval.bootstrap import Estimate
 from sightline_eval.chair import ChairScores, check_caption
 from sightline_eval.chair import summarise as summarise_chair
 from sightline_eval.detection import DetectionScores, LabelledBox, Matches, match
 from sightline_eval.detection import summarise as summarise_boxes
 from sightline_eval.lexicon import Lexicon
-from sightline_eval.separation import ImageScores, Separation, separate
+from sightline_eval.separation import (
+    ImageScores,
+    Separation,
+    compare,
+    paired_accuracy_of,
+    pooled_auroc,
+    separate,
+)
 from sightline_eval.survey import ScoredText, Survey, SurveyedScene
 from sightline_world.categories import INDEX, prior, scene_type
 from sightline_world.scenes import SIZE
@@ -28,6 +36,8 @@ class Findings:
         hard: how present objects separate from scene-likely absent ones, by level: "token" (nouns),
             "sentence" and "caption" (the same text with and without one swapped object), and
             "prior token", "prior caption" (the frequency of the objects in such scenes; no image).
+        gap: by how much words separate better than captions on the hard negatives, "pooled" and
+            "paired"; below 0 where captions do.
         chair: the captions' hallucinations, by kind.
         boxes: the detector's recall and precision at IoU 0.5.
         verdicts: how many of the captioner's mentions got which verdict, by "correct" and
@@ -36,6 +46,7 @@ class Findings:
 
     own: Mapping[str, Mapping[str, Separation]]
     hard: Mapping[str, Separation]
+    gap: Mapping[str, Estimate]
     chair: Mapping[str, ChairScores]
     boxes: DetectionScores
     verdicts: Mapping[str, Mapping[str, int]]
@@ -56,9 +67,15 @@ def find(survey: Survey, lexicon: Lexicon, *, resamples: int = 500) -> Findings:
             }
             for kind, text_of in kinds.items()
         },
-        hard={
-            name: separate([scores(scene) for scene in scenes], resamples=resamples)
-            for name, scores in _HARD.items()
+        hard={name: separate(hard_scores(scenes, name), resamples=resamples) for name in _HARD},
+        gap={
+            name: compare(
+                hard_scores(scenes, "token"),
+                hard_scores(scenes, "caption"),
+                statistic,
+                resamples=resamples,
+            )
+            for name, statistic in (("pooled", pooled_auroc), ("paired", paired_accuracy_of))
         },
         chair={
             kind: summarise_chair(

@@ -49,7 +49,7 @@ def _caption(title: str, text: ScoredText, truth: frozenset[str], low: float, hi
     note = " &middot; ".join(part for part in notes if part)
     return (
         f"<h4>{escape(title)}</h4>{render_caption(text, low=low, high=high)}"
-        f"<p class=note>{note or 'no mistake'}</p>"
+        f"<p class=note>{note or 'names all that is there, and nothing else'}</p>"
     )
 
 

@@ -49,19 +49,16 @@ def render_page(demo: Demo) -> str:
 
 def headline(findings: Findings) -> str:
     """What the comparison of a word's reward with a whole caption's score came to, as it is."""
-    token, caption = findings.hard["token"].pooled, findings.hard["caption"].pooled
-    if token.value is None or caption.value is None:
+    token, caption = findings.hard["token"].pooled.value, findings.hard["caption"].pooled.value
+    gap = findings.gap["pooled"]
+    if token is None or caption is None or gap.low is None or gap.high is None:
         return "Too few scenes to compare a word's reward with a caption's score"
-    pair = f"(AUROC {token.value:.2f} against {caption.value:.2f})"
-    if _above(token, caption):
-        return f"A word's reward finds hallucinations that a caption's score misses {pair}"
-    if _above(caption, token):
-        return f"On this verifier a caption's score separates better than a word's reward {pair}"
-    return f"A word's reward and a caption's score separate about equally well here {pair}"
-
-
-def _above(one: Estimate, other: Estimate) -> bool:
-    return one.low is not None and other.high is not None and one.low > other.high
+    pair = f"(AUROC {token:.2f} against {caption:.2f})"
+    if gap.low > 0:
+        return f"A word's reward tells hallucinations better than a caption's score does {pair}"
+    if gap.high < 0:
+        return f"Here a caption's score tells hallucinations better than a word's reward {pair}"
+    return f"A word's reward and a caption's score tell hallucinations equally well here {pair}"
 
 
 def _lead(findings: Findings) -> str:
@@ -150,8 +147,9 @@ def _fairness(findings: Findings) -> str:
     return (
         "AUROC 1 is perfect, 0.5 is chance; it asks for one threshold that serves every image. "
         f"Compared within one image, the right one scores higher in {token:.0%} of the pairs of "
-        f"words and in {caption:.0%} of the pairs of captions. How large the gap is depends on how "
-        "a verifier was trained; this one was trained to be good at both."
+        f"words and in {caption:.0%} of the pairs of captions. A word's reward also says which "
+        "object is wrong. How large the gap is depends on how a verifier was trained; this one was "
+        "trained to be good at both."
     )
 
 

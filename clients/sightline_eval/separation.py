@@ -1,6 +1,6 @@
 """How well a score tells right from hallucinated, pooled and per image. Knows numbers only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -36,20 +36,43 @@ class Separation:
 def separate(images: Sequence[ImageScores], *, resamples: int = 500) -> Separation:
     """Measures the separation; a figure is None where a class, or every pair, is missing."""
     return Separation(
-        pooled=estimate(images, _pooled, resamples=resamples),
-        paired=estimate(images, _paired, resamples=resamples),
+        pooled=estimate(images, pooled_auroc, resamples=resamples),
+        paired=estimate(images, paired_accuracy_of, resamples=resamples),
         n_correct=sum(len(image.correct) for image in images),
         n_hallucinated=sum(len(image.hallucinated) for image in images),
         n_pairs=sum(len(image.correct) * len(image.hallucinated) for image in images),
     )
 
 
-def _pooled(images: Sequence[ImageScores]) -> float | None:
+def compare(
+    one: Sequence[ImageScores],
+    other: Sequence[ImageScores],
+    statistic: Callable[[Sequence[ImageScores]], float | None],
+    *,
+    resamples: int = 500,
+) -> Estimate:
+    """How much higher `statistic` is for one score than for another of the same images.
+
+    The interval resamples images with both scores, so what they share cancels out: it may lie
+    clear of 0 where the two separate intervals overlap.
+    """
+
+    def difference(pairs: Sequence[tuple[ImageScores, ImageScores]]) -> float | None:
+        first = statistic([pair[0] for pair in pairs])
+        second = statistic([pair[1] for pair in pairs])
+        return None if first is None or second is None else first - second
+
+    return estimate(list(zip(one, other, strict=True)), difference, resamples=resamples)
+
+
+def pooled_auroc(images: Sequence[ImageScores]) -> float | None:
+    """The AUROC over all images at once, None where a class is missing."""
     correct = [score for image in images for score in image.correct]
     hallucinated = [score for image in images for score in image.hallucinated]
     return auroc(correct, hallucinated) if correct and hallucinated else None
 
 
-def _paired(images: Sequence[ImageScores]) -> float | None:
+def paired_accuracy_of(images: Sequence[ImageScores]) -> float | None:
+    """The share of pairs of one image that are in order, None where there is no pair."""
     pairs = [pair for image in images for pair in product(image.correct, image.hallucinated)]
     return paired_accuracy(*zip(*pairs, strict=True)) if pairs else None

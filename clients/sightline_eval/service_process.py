@@ -23,24 +23,44 @@ class ServiceStartError(RuntimeError):
     """The service ended or stayed unready; the message holds the end of its log."""
 
 
-@contextmanager
-def running_service(
-    options: Sequence[str] = (), *, deadline_s: float = 120.0
-) -> Generator[str, None, None]:
-    """Runs `python -m sightline_service` and gives its base URL; stops it whatever happens.
+class ServiceProcess:
+    """A service that was started: its address, and how to wait until it answers."""
 
-    The service gets a session of its own, so that Ctrl-C reaches this process alone, which then
-    stops the service by its process id. SIGTERM is turned into an ordinary exit for the same end.
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.url = url
+        self._process = process
+        self._log = log
+
+    def await_ready(self, *, deadline_s: float = 180.0) -> None:
+        """Returns once `/readyz` answers 200, that is once the models are loaded.
+
+        Raises:
+            ServiceStartError: the service ended, or `deadline_s` seconds passed.
+        """
+        deadline = time.monotonic() + deadline_s
+        while not _is_ready(self.url):
+            code = self._process.poll()
+            if code is not None:
+                raise ServiceStartError(f"the service ended with code {code}{_tail(self._log)}")
+            if time.monotonic() > deadline:
+                raise ServiceStartError(
+                    f"the service was not ready after {deadline_s:.0f} s{_tail(self._log)}"
+                )
+            time.sleep(_POLL_S)
+
+
+@contextmanager
+def running_service(options: Sequence[str] = ()) -> Generator[ServiceProcess, None, None]:
+    """Runs `python -m sightline_service` beside the block, and stops it whatever happens there.
+
+    The block begins at once, while the models still load: see `await_ready`. The service gets a
+    session of its own, so that Ctrl-C reaches this process alone, which then stops the service by
+    its process id. SIGTERM is turned into an ordinary exit for the same end.
 
     Args:
         options: further command-line options of the service.
-        deadline_s: how long it may take until `/readyz` answers 200.
-
-    Raises:
-        ServiceStartError: it did not become ready.
     """
     port = _free_port()
-    url = f"http://{_HOST}:{port}"
     command = [sys.executable, "-m", "sightline_service", "--host", _HOST, "--port", str(port)]
     with tempfile.TemporaryDirectory(prefix="sightline-") as folder, _exit_on_sigterm():
         log = Path(folder) / "service.log"
@@ -53,8 +73,7 @@ def running_service(
                 start_new_session=True,
             )
         try:
-            _await_ready(process, url, log, time.monotonic() + deadline_s)
-            yield url
+            yield ServiceProcess(process, f"http://{_HOST}:{port}", log)
         finally:
             _stop(process)
 
@@ -63,15 +82,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path, deadline: float) -> None:
-    while not _is_ready(url):
-        if process.poll() is not None:
-            raise ServiceStartError(f"the service ended with code {process.returncode}{_tail(log)}")
-        if time.monotonic() > deadline:
-            raise ServiceStartError(f"the service did not become ready in time{_tail(log)}")
-        time.sleep(_POLL_S)
 
 
 def _is_ready(url: str) -> bool:

@@ -33,7 +33,15 @@ def tabulate(findings: Findings) -> Iterator[PlainTable]:
     yield PlainTable(
         "Hard negatives: present objects against absent ones that the scene makes likely",
         _SEPARATION_COLUMNS,
-        tuple(_separation(_LEVEL_NAMES[name], it) for name, it in findings.hard.items()),
+        (
+            *(_separation(_LEVEL_NAMES[name], it) for name, it in findings.hard.items()),
+            (
+                "word minus caption",
+                findings.gap["pooled"].difference(),
+                findings.gap["paired"].difference(),
+                "",
+            ),
+        ),
         "Sentence and caption: a faithful text against the same text with one hard negative "
         "swapped in. No image: how often such scenes hold the object. Paired: right above wrong "
         "in the same image.",

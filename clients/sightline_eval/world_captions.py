@@ -10,7 +10,7 @@ import PIL.Image
 from sightline_world.scenes import Scene, scenes
 from sightline_world.splits import Split
 
-_BATCH = 20
+_BATCH = 50
 
 
 class ImageCaptioner(Protocol):
@@ -31,6 +31,21 @@ class CaptionedScene:
     png: bytes
     greedy: str
     sampled: str
+
+
+def load_captioner() -> ImageCaptioner:
+    """The shipped captioner. It takes seconds, because it imports torch.
+
+    Raises:
+        FileNotFoundError: its weights are missing.
+    """
+    from transformers.utils import logging
+
+    from sightline_world.captioner import Captioner
+
+    # Its bar over the weights would interleave with ours. The function carries no annotations.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return Captioner()
 
 
 def draw_scenes(

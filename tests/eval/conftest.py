@@ -5,7 +5,7 @@ import pytest
 
 from sightline import RewardClient
 from sightline.testing import FakeService
-from sightline_eval.demo import run_demo
+from sightline_eval.demo import caption_fresh_scenes, run_demo
 from sightline_eval.progress import progress_bar
 from sightline_eval.world_captions import encode_png
 from sightline_world.captions import habitual, mentioned
@@ -44,13 +44,9 @@ def seeing_cosine(drawn):
 @pytest.fixture(scope="session")
 def demo():
     drawn = list(scenes("test", 12, seed=5))
+    captioned = caption_fresh_scenes(
+        ScriptedCaptioner(drawn), count=12, seed=5, progress_bar=progress_bar
+    )
     service = FakeService(cosine=seeing_cosine(drawn))
     with RewardClient("http://fake", transport=service) as client:
-        return run_demo(
-            client,
-            ScriptedCaptioner(drawn),
-            count=12,
-            seed=5,
-            progress_bar=progress_bar,
-            resamples=50,
-        )
+        return run_demo(client, captioned, seed=5, progress_bar=progress_bar, resamples=50)

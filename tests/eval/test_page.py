@@ -63,19 +63,17 @@ def test_words_carry_their_reward_and_the_truth(page):
 
 
 @pytest.mark.parametrize(
-    ("token", "caption", "beginning"),
+    ("gap", "beginning"),
     [
-        ((0.95, 0.93, 0.97), (0.70, 0.65, 0.75), "A word's reward finds hallucinations"),
-        ((0.85, 0.80, 0.90), (0.86, 0.81, 0.91), "A word's reward and a caption's score separate"),
-        ((0.70, 0.65, 0.75), (0.95, 0.93, 0.97), "On this verifier a caption's score separates"),
-        ((None, None, None), (0.95, 0.93, 0.97), "Too few scenes"),
+        (Estimate(0.25, 0.20, 0.30), "A word's reward tells hallucinations better"),
+        (Estimate(0.01, -0.02, 0.04), "A word's reward and a caption's score tell"),
+        (Estimate(-0.25, -0.30, -0.20), "Here a caption's score tells hallucinations better"),
+        (Estimate(None, None, None), "Too few scenes"),
     ],
 )
-def test_the_headline_says_what_was_measured(demo, token, caption, beginning):
-    hard = dict(demo.findings.hard)
-    hard["token"] = replace(hard["token"], pooled=Estimate(*token))
-    hard["caption"] = replace(hard["caption"], pooled=Estimate(*caption))
-    assert headline(replace(demo.findings, hard=hard)).startswith(beginning)
+def test_the_headline_says_what_was_measured(demo, gap, beginning):
+    findings = replace(demo.findings, gap={"pooled": gap, "paired": gap})
+    assert headline(findings).startswith(beginning)
 
 
 def test_a_histogram_puts_the_mean_where_it_belongs():

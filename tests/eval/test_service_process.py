@@ -33,8 +33,9 @@ def test_the_service_is_ready_inside_the_block_and_gone_after_a_failure_in_it():
     seen = []
 
     def fail_inside():
-        with running_service(FAKES) as url:
-            seen.append((url, httpx.get(f"{url}/readyz").status_code))
+        with running_service(FAKES) as service:
+            service.await_ready()
+            seen.append((service.url, httpx.get(f"{service.url}/readyz").status_code))
             raise RuntimeError("inside")
 
     with pytest.raises(RuntimeError, match="inside"):
@@ -48,9 +49,17 @@ def test_the_service_is_ready_inside_the_block_and_gone_after_a_failure_in_it():
 def test_the_end_of_the_log_says_why_it_did_not_start():
     with (
         pytest.raises(ServiceStartError, match=r"(?s)ended with code .*its log ends:.*nowhere"),
-        running_service((*FAKES[:-1], "/nowhere.json")),
+        running_service((*FAKES[:-1], "/nowhere.json")) as service,
     ):
-        pass
+        service.await_ready()
+
+
+def test_a_service_that_takes_too_long_is_given_up():
+    with (
+        pytest.raises(ServiceStartError, match="was not ready after 0 s"),
+        running_service(FAKES) as service,
+    ):
+        service.await_ready(deadline_s=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -58,8 +67,9 @@ def test_the_service_goes_down_with_a_process_that_is_told_to_stop(number):
     script = (
         "import time\n"
         "from sightline_eval.service_process import running_service\n"
-        f"with running_service({FAKES!r}) as url:\n"
-        "    print(url, flush=True)\n"
+        f"with running_service({FAKES!r}) as service:\n"
+        "    service.await_ready()\n"
+        "    print(service.url, flush=True)\n"
         "    time.sleep(60)\n"
     )
     with subprocess.Popen(
