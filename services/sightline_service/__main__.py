@@ -10,7 +10,7 @@ from sightline_service.flags import SettingsError, parse_settings
 from sightline_service.loading import ModelLoader
 from sightline_service.models.reference import ModelLoadError
 from sightline_service.profiles import ProfileError
-from sightline_service.server import DrainingServer, listen, url_of
+from sightline_service.server import DrainingServer, ListenError, listen, url_of
 from sightline_service.settings import Settings
 
 log = logging.getLogger("sightline_service")
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = parse_settings(argv)
         logs.configure(settings.log_format, settings.log_level)
         return _serve(settings, ModelLoader(settings))
-    except (SettingsError, ModelLoadError, ProfileError, OSError) as error:
+    except (SettingsError, ModelLoadError, ProfileError, ListenError) as error:
         sys.stderr.write(f"sightline serve: {error}\n")
         return WRONG_USE
 

@@ -21,9 +21,13 @@ def parse_settings(argv: Sequence[str] | None) -> Settings:
     """
     given = vars(_parser().parse_args(argv))
     try:
-        return Settings(**given)
+        settings = Settings(**given)
+        settings.keys()
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
+    except OSError as error:
+        raise SettingsError(f"--api-key-file: {error.filename}: {error.strerror}") from None
+    return settings
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from sightline_core.fisao import Profile
 from sightline_service.models.load import load_detector, load_perplexity, load_similarity
-from sightline_service.models.reference import ModelReference
+from sightline_service.models.reference import ModelLoadError, ModelReference
 from sightline_service.profiles import ProfileFiles, read_profiles
 from sightline_service.served import Models, Role
 from sightline_service.service import Report
@@ -28,7 +28,7 @@ class ModelLoader:
     def __post_init__(self) -> None:
         """Parses references and reads profiles."""
         for reference in self._references().values():
-            ModelReference.parse(reference)
+            _check_folder(ModelReference.parse(reference))
         object.__setattr__(self, "_profiles", read_profiles(self.settings))
 
     @property
@@ -72,3 +72,8 @@ class ModelLoader:
             import torch
 
             torch.set_num_threads(self.settings.torch_threads)
+
+
+def _check_folder(reference: ModelReference) -> None:
+    if reference.folder is not None and not reference.folder.is_dir():
+        raise ModelLoadError(f"{reference.text}: there is no folder {reference.folder}")

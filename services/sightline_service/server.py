@@ -69,20 +69,26 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
+class ListenError(ValueError):
+    """The port cannot be opened; the message names it."""
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Opens the port, 0 for any free one.
 
     Raises:
-        OSError: the port is taken, or the host is none of this machine's.
+        ListenError: the port is taken, or the host is none of this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
+        ) from None
     return listener
 
 
