@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar, cast
 
 import httpx
@@ -28,7 +29,7 @@ class BlockingDriver:
 
     def run(self, flow: Flow[T]) -> T:
         """Returns the flow's result, or raises its error."""
-        with self._places:
+        with self._places, closing(flow):
             outcome: Outcome = None
             while True:
                 try:
@@ -71,13 +72,14 @@ class AsyncDriver:
     async def run(self, flow: Flow[T]) -> T:
         """Returns the flow's result, or raises its error."""
         async with self._places:
-            outcome: Outcome = None
-            while True:
-                try:
-                    step = flow.send(outcome)
-                except StopIteration as end:
-                    return cast(T, end.value)
-                outcome = await self._perform(step)
+            with closing(flow):
+                outcome: Outcome = None
+                while True:
+                    try:
+                        step = flow.send(outcome)
+                    except StopIteration as end:
+                        return cast(T, end.value)
+                    outcome = await self._perform(step)
 
     async def run_all(self, flows: Sequence[Flow[T]]) -> list[T]:
         """Runs flows side by side; the first error cancels the others."""
@@ -87,6 +89,7 @@ class AsyncDriver:
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -10,7 +10,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(function: Callable[[T], R], inputs: Iterable[T], *, width: int) -> Iterator[R]:
+def in_threads(
+    function: Callable[[T], R], inputs: Iterable[T], *, width: int
+) -> Generator[R, None, None]:
     """Yields function(input) for each input, in order, with at most `width` at work or waiting.
 
     Inputs are taken as places become free, so an endless iterable is fine. The first failure is
@@ -31,7 +33,7 @@ def in_threads(function: Callable[[T], R], inputs: Iterable[T], *, width: int) -
 
 async def in_tasks(
     function: Callable[[T], Awaitable[R]], inputs: Iterable[T], *, width: int
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R, None]:
     """The same on the running event loop; what is unfinished after a failure is cancelled."""
     window: deque[asyncio.Future[R]] = deque()
     try:

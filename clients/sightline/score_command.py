@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TextIO
 
@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     with connect(arguments) as client, ExitStack() as files:
         rows = list(_rows(arguments, files))
         outcomes = score_rows(client, rows, level=arguments.level, profile=arguments.profile)
+        files.enter_context(closing(outcomes))
         return _report(_with_progress(outcomes, len(rows)), arguments)
 
 

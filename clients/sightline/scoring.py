@@ -1,6 +1,7 @@
 """Scores rows in batches, where a row's failure is its own. Knows the client; knows no terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +45,7 @@ def score_rows(
     *,
     level: Level = "token",
     profile: str | None = None,
-) -> Iterator[ScoredRow]:
+) -> Generator[ScoredRow, None, None]:
     """Yields one outcome per row, in order; an image is read when its batch is sent.
 
     Raises:
@@ -62,8 +63,9 @@ def score_rows(
 
     starts = range(0, len(rows), ROWS_PER_REQUEST)
     batches = (rows[start : start + ROWS_PER_REQUEST] for start in starts)
-    for outcomes in in_threads(score, batches, width=_REQUESTS_AT_ONCE):
-        yield from outcomes
+    with closing(in_threads(score, batches, width=_REQUESTS_AT_ONCE)) as scored:
+        for outcomes in scored:
+            yield from outcomes
 
 
 @dataclass(frozen=True, slots=True)
