@@ -110,6 +110,7 @@ class Lane(Generic[Item, Result]):
         self.forward = forward
         self.limits = limits
         self.expected = 0
+        self._ahead = asyncio.Semaphore(2 * limits.max_items)
         self._batcher = batcher
 
     async def submit(self, items: Sequence[Item]) -> list[Result | Exception]:
@@ -121,11 +122,18 @@ class Lane(Generic[Item, Result]):
         """
         return await self._outcomes(self._batcher.enqueue(self, items))
 
-    async def submit_prepared(self, prepare: Awaitable[Sequence[Item]]) -> list[Result | Exception]:
-        """Like `submit`, for items still being prepared: a batch may wait for them."""
-        with self._batcher.expecting(self):
-            entries = self._batcher.enqueue(self, await prepare)
-        return await self._outcomes(entries)
+    async def prepare_and_submit(
+        self, prepare: Callable[[], Awaitable[Sequence[Item]]]
+    ) -> list[Result | Exception]:
+        """Like `submit`, for items still to be prepared: a batch may wait for them.
+
+        Preparation runs at most two batches ahead of the device, so that what is prepared and
+        waits takes a bounded amount of memory.
+        """
+        async with self._ahead:
+            with self._batcher.expecting(self):
+                entries = self._batcher.enqueue(self, await prepare())
+            return await self._outcomes(entries)
 
     async def _outcomes(self, entries: Sequence[_Entry]) -> list[Result | Exception]:
         if not entries:

@@ -1,8 +1,10 @@
-"""Waiting for several things at once, where the first failure ends the rest. Knows asyncio only."""
+"""Waiting for several things, or for a thread. Knows asyncio and threads, and nothing else."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -28,3 +30,29 @@ async def both(
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return one.result(), other.result()
+
+
+async def in_daemon_thread(work: Callable[[], First]) -> First:
+    """Returns `work()`, run on a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[First] = loop.create_future()
+
+    def settle(result: First | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(First, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:  # noqa: BLE001 - handed to whoever waits
+            error = raised
+        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done

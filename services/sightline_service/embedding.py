@@ -105,7 +105,9 @@ class Embedder:
         def prepare() -> list[Prepared]:
             return [self.model.prepare_image(image.decode())]
 
-        outcomes = await self._image_lane.submit_prepared(self._preparer.run("prepare", prepare))
+        outcomes = await self._image_lane.prepare_and_submit(
+            lambda: self._preparer.run("prepare", prepare)
+        )
         return [self._keep("image", keys[0], outcomes[0], truncated=False)]
 
     async def _embed_texts(self, texts: Sequence[str]) -> list[Embedding | Exception]:
@@ -120,7 +122,9 @@ class Embedder:
                     refused[text] = error
             return list(prepared.values())
 
-        outcomes = await self._text_lane.submit_prepared(self._preparer.run("prepare", prepare))
+        outcomes = await self._text_lane.prepare_and_submit(
+            lambda: self._preparer.run("prepare", prepare)
+        )
         embedded = {
             text: self._keep("text", text, outcome, truncated=prepared[text].truncated)
             for text, outcome in zip(prepared, outcomes, strict=True)

@@ -1,4 +1,4 @@
-"""The pool for CPU work that must not hold up the event loop. Knows threads; knows no models."""
+"""The pools for CPU work that must not hold up the event loop. Knows threads; knows no models."""
 
 import asyncio
 import time
@@ -10,30 +10,42 @@ Stage = Literal["parse", "prepare", "finish"]
 Result = TypeVar("Result")
 StageObserver = Callable[[Stage, float], None]
 
+_CLERKS = 2
+
 
 class Preparer:
     """Runs parsing, decoding, resizing and tokenising on a bounded number of threads.
 
+    Stage "prepare" has threads of its own: what is nearly done ("finish"), and what only just came
+    ("parse"), does not queue behind the images of everybody else.
+
     Args:
-        threads: how many pieces of work run at once; the others wait in order.
+        threads: how many pieces of stage "prepare" run at once; the others wait in order.
         observe: called with the stage and its seconds after each piece.
     """
 
     def __init__(
         self, threads: int, *, observe: StageObserver = lambda stage, seconds: None
     ) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+        clerks = ThreadPoolExecutor(_CLERKS, thread_name_prefix="clerk")
+        prepare = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+        self._pools: dict[Stage, ThreadPoolExecutor] = {
+            "parse": clerks,
+            "prepare": prepare,
+            "finish": clerks,
+        }
         self._observe = observe
 
     async def run(self, stage: Stage, work: Callable[[], Result]) -> Result:
         """Returns `work()`; if the caller is cancelled before it began, it never begins."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._pool, self._timed, stage, work
+            self._pools[stage], self._timed, stage, work
         )
 
     def close(self) -> None:
         """Drops what has not begun; what runs may end."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _timed(self, stage: Stage, work: Callable[[], Result]) -> Result:
         started = time.monotonic()

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from sightline_service.admission import Admission
 from sightline_service.caches import ByteLru
+from sightline_service.concurrency import in_daemon_thread
 from sightline_service.engine import Engine
 from sightline_service.errors import NotReadyError
 from sightline_service.image_store import ImageStore
@@ -136,7 +137,7 @@ class Service:
                 log.info("%s model loaded", role, extra={"seconds": round(seconds, 2)})
 
         try:
-            self._run(await asyncio.to_thread(loader, report))
+            self._run(await in_daemon_thread(lambda: loader(report)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot run
             self.failure = error
             self.failed.set()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -145,8 +146,8 @@ async def test_an_idle_device_waits_for_items_that_are_being_prepared():
         return [Number(value)]
 
     async with batching(device, slow) as (_, lane):
-        late = asyncio.create_task(lane.submit_prepared(prepare(2, wait=True)))
-        early = asyncio.create_task(lane.submit_prepared(prepare(1, wait=False)))
+        late = asyncio.create_task(lane.prepare_and_submit(lambda: prepare(2, wait=True)))
+        early = asyncio.create_task(lane.prepare_and_submit(lambda: prepare(1, wait=False)))
         await asyncio.sleep(0.02)
         assert device.batches == []
         ready.set()
@@ -162,7 +163,7 @@ async def test_waiting_for_company_ends_after_max_wait():
         return []
 
     async with batching(device) as (_, lane):
-        late = asyncio.create_task(lane.submit_prepared(prepare()))
+        late = asyncio.create_task(lane.prepare_and_submit(prepare))
         await asyncio.sleep(0)
         started = time.monotonic()
         assert await lane.submit([Number(1)]) == [2]
@@ -180,9 +181,29 @@ async def test_a_failed_preparation_is_no_longer_waited_for():
 
     async with batching(device, slow) as (_, lane):
         with pytest.raises(ValueError, match="no image"):
-            await lane.submit_prepared(prepare())
+            await lane.prepare_and_submit(prepare)
         async with asyncio.timeout(5):
             assert await lane.submit([Number(1)]) == [2]
+
+
+async def test_preparation_runs_at_most_two_batches_ahead_of_the_device():
+    device, prepared = Device(), []
+
+    async def prepare(value: int) -> list[Number]:
+        prepared.append(value)
+        return [Number(value)]
+
+    async with batching(device) as (_, lane):
+        held = await device.hold(lane)
+        tasks = [
+            asyncio.create_task(lane.prepare_and_submit(partial(prepare, value)))
+            for value in range(20)
+        ]
+        await asyncio.sleep(0.02)
+        assert prepared == list(range(2 * LIMITS.max_items))
+        device.free.set()
+        assert values(await asyncio.gather(*tasks)) == [2 * value for value in range(20)]
+        await held
 
 
 async def test_a_failure_reaches_only_its_own_callers_and_the_worker_lives():

@@ -42,7 +42,7 @@ def server() -> Iterator[tuple[subprocess.Popen, str]]:
 
 
 def wait_until_ready(url: str) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return
@@ -90,7 +90,7 @@ async def test_callers_who_leave_free_their_places(server):
 
 
 async def status_becomes(client: httpx.AsyncClient, status: int) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         response = await client.post("/perplexity", json={"items": [{"texts": ["a"]}]})
         if response.status_code == status:
             return

@@ -78,7 +78,7 @@ class GroundScorer:
             queries.append(query)
             return query.inputs
 
-        outcomes = await self._lane.submit_prepared(prepare())
+        outcomes = await self._lane.prepare_and_submit(prepare)
         candidates = [each for outcome in outcomes for each in self._checked(outcome)]
         [query] = queries
         usage = Usage(images=1, texts=len(query.phrases), truncated=0)

@@ -65,13 +65,15 @@ class PerplexityScorer:
     ) -> Scored[tuple[PerplexityResult, ...]]:
         self._check_image(item)
         image = await self._source.open(item.image) if item.image is not None else None
-        prepared = self._preparer.run("prepare", lambda: self._prepare(image, item))
-        outcomes = [self._checked(each) for each in await self._lane.submit_prepared(prepared)]
+        outcomes = await self._lane.prepare_and_submit(
+            lambda: self._preparer.run("prepare", lambda: self._prepare(image, item))
+        )
+        scores = [self._checked(outcome) for outcome in outcomes]
 
         def finish() -> tuple[PerplexityResult, ...]:
             return tuple(
-                _result(text, scores, return_tokens=return_tokens)
-                for text, scores in zip(item.texts, outcomes, strict=True)
+                _result(text, of_text, return_tokens=return_tokens)
+                for text, of_text in zip(item.texts, scores, strict=True)
             )
 
         results = await self._preparer.run("finish", finish)

@@ -52,7 +52,7 @@ class SentenceRewardScorer:
     async def _score(
         self, item: SentenceRewardItem, request: SentenceRewardRequest
     ) -> Scored[tuple[SentenceRewardResult, ...]]:
-        split = await self._preparer.run("prepare", lambda: [*map(split_sentences, item.texts)])
+        split = await self._preparer.run("parse", lambda: [*map(split_sentences, item.texts)])
         texts = [*item.texts, *(sentence.text.strip() for each in split for sentence in each)]
         image = await self._source.open(item.image)
         vector, embeddings = await both(self._embedder.image(image), self._embedder.texts(texts))

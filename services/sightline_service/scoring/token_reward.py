@@ -82,7 +82,7 @@ class TokenRewardScorer:
     async def _score(
         self, item: TokenRewardItem, profile: Profile | None
     ) -> Scored[tuple[TokenRewardResult, ...]]:
-        spans = await self._preparer.run("prepare", lambda: self._spans(item.texts))
+        spans = await self._preparer.run("parse", lambda: self._spans(item.texts))
         words = [verifier_text(span) for of_text in spans for span in of_text]
         image = await self._source.open(item.image)
         vector, embeddings = await both(self._embedder.image(image), self._embedder.texts(words))
