@@ -1,11 +1,11 @@
 """Folders of weights, checked before a library opens them. Knows files and the hub; not torch."""
 
 import json
-import struct
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import huggingface_hub
 
@@ -17,6 +17,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
 _MAX_HEADER_BYTES = 100_000_000
 _LONGEST_REASON = 400
+_METADATA = "__metadata__"
 _GIT_LFS = b"version https://git-lfs"
 
 
@@ -149,23 +150,27 @@ def check_safetensors(path: Path) -> None:
     mend = "copy it again from its source"
     size = path.stat().st_size
     with path.open("rb") as stream:
-        start = stream.read(len(_GIT_LFS))
-        if start == _GIT_LFS:
+        if stream.read(len(_GIT_LFS)) == _GIT_LFS:
             raise ModelLoadError(f"{path} is a Git LFS pointer: run git lfs pull in its repository")
         stream.seek(0)
-        try:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, _MAX_HEADER_BYTES):
-                raise ModelLoadError(f"{path} is cut short or no safetensors file: {mend}")
-            tensors = json.loads(stream.read(length))
-            ends = [spec["data_offsets"][1] for name, spec in tensors.items() if name[:2] != "__"]
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, ModelLoadError):
-                raise
-            raise ModelLoadError(f"{path} is cut short or no safetensors file: {mend}") from None
-    expected = 8 + length + max(ends, default=0)
+        expected = _declared_size(stream, size)
+    if expected is None:
+        raise ModelLoadError(f"{path} is cut short or no safetensors file: {mend}")
     if size != expected:
         raise ModelLoadError(f"{path} has {size} bytes where its header says {expected}: {mend}")
+
+
+def _declared_size(stream: BinaryIO, size: int) -> int | None:
+    """Returns the bytes that a safetensors header asks for; None where it is no such header."""
+    try:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > min(size, _MAX_HEADER_BYTES):
+            return None
+        header = json.loads(stream.read(length))
+        ends = [int(spec["data_offsets"][1]) for name, spec in header.items() if name != _METADATA]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+    return 8 + length + max(ends, default=0)
 
 
 @contextmanager

@@ -137,6 +137,7 @@ class GroundingDinoDetector:
                 tuple(at + 1 for at, (a, b) in enumerate(offsets) if start <= a < b <= end)
             )
             start = end + len(_SEPARATOR)
+        assert all(spans), "a phrase with tokens of its own also has them in its prompt"
         return _Prompt(pixels, mask, ids, phrases, tuple(spans), text_threshold)
 
     def detect(self, batch: Sequence[Prepared]) -> list[list[RawDetection]]:

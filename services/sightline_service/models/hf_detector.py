@@ -47,7 +47,7 @@ def load_hf_detector(
         is_owl = config.model_type in _OWL
         limit = config.text_config.max_position_embeddings
         tokenizer = Tokenizer(
-            load_tokenizer(checkpoint),
+            load_tokenizer(checkpoint, offsets=not is_owl),
             max_tokens=limit if is_owl else min(limit, config.max_text_len),
         )
         model = load_model(transformers.AutoModelForZeroShotObjectDetection, checkpoint, placement)

@@ -170,7 +170,7 @@ def _load_text_model(
     config: Any,  # noqa: ANN401 - a class per architecture
     placement: Placement,
 ) -> HfPerplexity:
-    tokenizer = Tokenizer(load_tokenizer(checkpoint), max_tokens=_context(config))
+    tokenizer = Tokenizer(load_tokenizer(checkpoint, offsets=True), max_tokens=_context(config))
     model = load_model(transformers.AutoModelForCausalLM, checkpoint, placement)
     template = tokenizer.inner.chat_template
     info = model_info(

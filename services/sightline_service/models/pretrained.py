@@ -69,16 +69,18 @@ def load_image_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a cla
     return _AutoImageProcessor.from_pretrained(checkpoint.folder, **_LOCAL)
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per architecture
+def load_tokenizer(checkpoint: Checkpoint, *, offsets: bool = False) -> Any:  # noqa: ANN401 - a class per architecture
     """Returns the model's own tokeniser.
 
     Raises:
-        ModelLoadError: the folder has none, or only one that cannot tell characters of tokens.
+        ModelLoadError: the folder has none, or `offsets` are needed and it cannot tell which
+            characters a token stands for.
     """
     checkpoint.require_tokenizer()
-    return _fast(
-        transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL), checkpoint
-    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL)
+    if offsets:
+        _require_offsets(tokenizer, checkpoint)
+    return tokenizer
 
 
 def load_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per architecture
@@ -96,16 +98,15 @@ def load_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per
             f"{checkpoint.folder} has a {type(processor).__name__}, which names no token that "
             "stands for an image: it is not served, use for example hf:llava-hf/llava-1.5-7b-hf"
         )
-    _fast(processor.tokenizer, checkpoint)
+    _require_offsets(processor.tokenizer, checkpoint)
     return processor
 
 
-def _fast(tokenizer: Any, checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per architecture
+def _require_offsets(tokenizer: Any, checkpoint: Checkpoint) -> None:  # noqa: ANN401 - a class per architecture
     if not tokenizer.is_fast:
         raise ModelLoadError(
             f"{checkpoint.folder} has a tokenizer without character offsets: save a tokenizer.json"
         )
-    return tokenizer
 
 
 def image_inputs(processor: Any, image: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401 - a class per architecture

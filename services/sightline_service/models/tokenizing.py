@@ -62,8 +62,10 @@ class Tokenizer:
 
     def definition(self) -> dict[str, object]:
         """Returns what decides the ids: vocabulary, rules, context length and padding."""
-        backend = getattr(self.inner, "backend_tokenizer", None)
-        rules = json.loads(backend.to_str()) if backend is not None else self.inner.get_vocab()
-        for state in ("truncation", "padding"):
-            rules.pop(state, None)
-        return {"rules": rules, "max_tokens": self.max_tokens, "pad": self.pad}
+        rules = self.inner.get_vocab()
+        if self.inner.is_fast:
+            rules = json.loads(self.inner.backend_tokenizer.to_str())
+            for state in ("truncation", "padding"):
+                rules.pop(state)
+        kind = type(self.inner).__name__
+        return {"kind": kind, "rules": rules, "max_tokens": self.max_tokens, "pad": self.pad}

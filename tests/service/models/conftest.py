@@ -1,5 +1,6 @@
 """Tiny random models, built by the libraries' own classes and saved in the hub's layout."""
 
+import io
 import json
 import random
 import re
@@ -8,6 +9,7 @@ import numpy as np
 import open_clip
 import PIL.Image
 import pytest
+import sentencepiece
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -140,18 +142,8 @@ def clip_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def siglip_folder(tmp_path_factory):
+def save_siglip(folder, tokenizer):
     torch.manual_seed(2)
-    folder = tmp_path_factory.mktemp("siglip")
-    raw = bpe(500, special=["<pad>", "</s>"], template="$A </s>")
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token="<pad>",
-        eos_token="</s>",
-        model_input_names=["input_ids"],
-        model_max_length=12,
-    )
     tower = {
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -159,13 +151,55 @@ def siglip_folder(tmp_path_factory):
         "num_attention_heads": 2,
     }
     config = transformers.SiglipConfig(
-        text_config={**tower, "vocab_size": 500, "max_position_embeddings": 12},
+        text_config={
+            **tower,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 12,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+        },
         vision_config={**tower, "image_size": 32, "patch_size": 8},
     )
     transformers.SiglipModel(config).eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def siglip_folder(tmp_path_factory):
+    """A SigLIP with its own SentencePiece tokeniser, which knows no character offsets."""
+    folder = tmp_path_factory.mktemp("siglip")
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences()),
+        model_writer=written,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    (folder / "spiece.model").write_bytes(written.getvalue())
+    tokenizer = transformers.SiglipTokenizer(
+        str(folder / "spiece.model"), model_max_length=12, pad_token="</s>"
+    )
+    return save_siglip(folder, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def siglip2_folder(tmp_path_factory):
+    """A fixed-resolution SigLIP 2: the same towers with a fast tokeniser."""
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bpe(500, special=["<pad>", "</s>"], template="$A </s>"),
+        pad_token="<pad>",
+        eos_token="</s>",
+        model_input_names=["input_ids"],
+        model_max_length=12,
+    )
+    return save_siglip(tmp_path_factory.mktemp("siglip2"), tokenizer)
 
 
 OPEN_CLIP_CONFIG = {

@@ -7,6 +7,8 @@ import PIL.Image
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sightline_service.models.boxes import clamped_corners
 from sightline_service.models.load import load_detector
@@ -220,3 +222,23 @@ def test_a_long_owl_query_is_cut_at_the_context_and_reported(kind, served, mixed
     assert len(cut.data.ids[1]) == 16
     assert cut.data.ids[1][-1] == short.data.ids[0][-1]
     assert served[kind].detect([cut])
+
+
+@settings(max_examples=150, deadline=None)
+@given(phrases=st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=6))
+def test_any_phrases_share_prompts_in_which_each_keeps_its_own_tokens(served, phrases):
+    image = PIL.Image.new("RGB", (96, 96))
+    try:
+        prepared = served["dino"].prepare(image, tuple(phrases), text_threshold=0.25)
+    except TextRefusedError:
+        return
+    seen = []
+    for one in prepared:
+        assert len(one.data.ids) <= 24
+        for phrase, span in zip(one.data.phrases, one.data.spans, strict=True):
+            seen.append(phrase.index)
+            assert len(span) == phrase.n_tokens > 0
+            assert span[-1] < len(one.data.ids) - 1
+            alone = served["dino"]._tokenizer.spans(phrase.text)[0]
+            assert tuple(one.data.ids[place] for place in span) == alone
+    assert seen == list(range(len(phrases)))
