@@ -21,7 +21,8 @@ from sightline_proto.sentence_reward import Combine
 class AsyncRewardClient:
     """`RewardClient` for one event loop: the same arguments and methods, awaited.
 
-    A call that is cancelled lets go of its connection and its place at once.
+    A call that is cancelled lets go of its connection and its place at once. Paths are read and PIL
+    images encoded on the loop's thread: make large ones an `Image` with `to_image` elsewhere.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ and returns the exit status. Status 2 means wrong usage, 1 a failure, 130 an int
 
 import argparse
 import difflib
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
 from itertools import takewhile
 
+from pydantic import ValidationError
+
 from sightline.errors import ConfigurationError, SightlineError
+from sightline_proto import validation_detail
 
 GROUP = "sightline.commands"
 USAGE, FAILURE, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
@@ -50,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(own) == len(arguments):
         parser.print_help(sys.stderr)
         return USAGE
+    logging.getLogger("sightline").addHandler(
+        logging.StreamHandler() if debug else logging.NullHandler()
+    )
     name, *rest = arguments[len(own) :]
     if name not in commands:
         return _complain("", _unknown(name, commands), USAGE)
@@ -74,7 +81,7 @@ def _parser(commands: Mapping[str, EntryPoint]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sightline {version('sightline')}")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and retries")
     return parser
 
 
@@ -113,6 +120,8 @@ def _explain(name: str, error: Exception) -> int:
         return _complain(name, _missing(name, error), FAILURE)
     if isinstance(error, ConfigurationError):
         return _complain(name, str(error), USAGE)
+    if isinstance(error, ValidationError):
+        return _complain(name, validation_detail(error).message, FAILURE)
     if isinstance(error, SightlineError | ValueError | OSError):
         return _complain(name, str(error) or type(error).__name__, FAILURE)
     text = f"internal error: {type(error).__name__}: {error}"

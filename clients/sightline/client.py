@@ -26,9 +26,8 @@ class RewardClient:
     `sightline.errors`), arguments that no service would take a `ValueError`.
 
     Args:
-        base_url: one URL, several (equal services, asked in turn, with failover), or None for the
-            environment's REWARD_URL, where commas separate them.
-        api_key: sent as a bearer token; None for the environment's REWARD_API_KEY.
+        base_url: one URL, several of equal services, or None for REWARD_URL (comma-separated).
+        api_key: sent as a bearer token; None for REWARD_API_KEY.
         timeout_s: seconds for one request and its retries.
         retries: further attempts for failures that may pass.
         max_concurrency: requests in flight at once, over all threads.

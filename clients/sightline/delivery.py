@@ -4,6 +4,7 @@ A flow is a generator that yields what is to be done, an `httpx.Request` to send
 make, and is sent what came of it. Both clients drive the same flows.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Generator
@@ -30,6 +31,8 @@ from sightline_proto.message import Message
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class Call:
 class Delivery:
     """Brings requests to one of the services and answers back. Safe for threads.
 
+    Every retry is logged as a warning, so that a run that waits for its service says so.
+
     Args:
         config: the client's settings.
         clock: seconds that never go back.
@@ -110,9 +115,13 @@ class Delivery:
                 return outcome
             error = self._error(call, outcome)
             delay = self._delay(attempt, outcome, error)
-            if delay is None or attempt == self._config.retries:
+            if delay is None:
                 raise error
-            if not self._replicas.rest(call.url, self._clock(), _rest(error, delay)):
+            relieved = self._replicas.rest(call.url, self._clock(), _rest(error, delay))
+            if attempt == self._config.retries:
+                raise error
+            _LOG.warning("%s; attempt %d of %d", error, attempt + 2, self._config.retries + 1)
+            if not relieved:
                 yield self.pause(call, delay, error)
         raise AssertionError("count() has no end")
 

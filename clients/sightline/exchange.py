@@ -87,7 +87,10 @@ class Exchange:
         """Asks each URL once; true where at least one is ready to score."""
         call = self._delivery.begin(uuid4().hex)
         for call.url in self._config.base_urls:
-            outcome = yield self._delivery.request(call, Letter("GET", "/readyz"))
+            try:
+                outcome = yield self._delivery.request(call, Letter("GET", "/readyz"))
+            except DeadlineError:
+                break
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 return True
         return False

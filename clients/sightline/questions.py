@@ -1,8 +1,11 @@
 """Builds the four requests from plain arguments. Knows the messages; knows no HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from operator import index
 from typing import cast
+
+from pydantic import ValidationError
 
 from sightline.images import ImageLike, to_image
 from sightline_proto import (
@@ -16,6 +19,7 @@ from sightline_proto import (
     SentenceRewardRequest,
     TokenRewardItem,
     TokenRewardRequest,
+    validation_detail,
 )
 from sightline_proto.endpoints import AnyReply, Request
 from sightline_proto.sentence_reward import Combine
@@ -43,12 +47,13 @@ def token_reward(
         offsets: per text, its tokens' half-open character ranges; each token gets one reward.
         profile: the calibration to apply; None for the service's own.
     """
-    item = TokenRewardItem(
-        image=to_image(image),
-        texts=_texts(texts),
-        token_offsets=None if offsets is None else tuple(map(_offsets, offsets)),
-    )
-    return TokenRewardRequest(items=(item,), profile=profile)
+    with _readable_errors():
+        item = TokenRewardItem(
+            image=to_image(image),
+            texts=_texts(texts),
+            token_offsets=None if offsets is None else tuple(map(_offsets, offsets)),
+        )
+        return TokenRewardRequest(items=(item,), profile=profile)
 
 
 def sentence_reward(
@@ -68,8 +73,11 @@ def sentence_reward(
         combine: the scale on which both scores are added: "rank", "minmax" or "raw".
     """
     scores = None if language_scores is None else tuple(float(score) for score in language_scores)
-    item = SentenceRewardItem(image=to_image(image), texts=_texts(texts), language_scores=scores)
-    return SentenceRewardRequest(items=(item,), weight=weight, combine=combine)
+    with _readable_errors():
+        item = SentenceRewardItem(
+            image=to_image(image), texts=_texts(texts), language_scores=scores
+        )
+        return SentenceRewardRequest(items=(item,), weight=float(weight), combine=combine)
 
 
 def perplexity(
@@ -84,8 +92,9 @@ def perplexity(
         return_tokens: adds each token's log-probability, in nats.
     """
     seen = None if image is None else to_image(image)
-    item = PerplexityItem(image=seen, prompt=prompt, texts=_texts(texts))
-    return PerplexityRequest(items=(item,), return_tokens=return_tokens)
+    with _readable_errors():
+        item = PerplexityItem(image=seen, prompt=prompt, texts=_texts(texts))
+        return PerplexityRequest(items=(item,), return_tokens=return_tokens)
 
 
 def ground(
@@ -105,17 +114,27 @@ def ground(
             word in its label; nms_iou, the overlap above which the weaker of two boxes is dropped.
         max_boxes: most boxes, best first.
     """
-    item = GroundItem(
-        image=to_image(image), phrases=None if phrases is None else _texts(phrases), text=text
-    )
     box_threshold, text_threshold, nms_iou = (float(threshold) for threshold in thresholds)
-    return GroundRequest(
-        items=(item,),
-        box_threshold=box_threshold,
-        text_threshold=text_threshold,
-        nms_iou=nms_iou,
-        max_boxes=max_boxes,
-    )
+    with _readable_errors():
+        item = GroundItem(
+            image=to_image(image), phrases=None if phrases is None else _texts(phrases), text=text
+        )
+        return GroundRequest(
+            items=(item,),
+            box_threshold=box_threshold,
+            text_threshold=text_threshold,
+            nms_iou=nms_iou,
+            max_boxes=max_boxes,
+        )
+
+
+@contextmanager
+def _readable_errors() -> Generator[None, None, None]:
+    """Says in one line, as the service does, which argument no service would take."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValueError(validation_detail(error).message) from error
 
 
 def _offsets(of_text: Offsets) -> tuple[tuple[int, int], ...]:

@@ -1,5 +1,6 @@
 """Lines of a JSONL file: an image and its texts. Knows the file's form; knows no service."""
 
+import codecs
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,24 +42,25 @@ class _Line(BaseModel):
 
 
 def read_rows(
-    lines: Iterable[str], *, name: str, folder: Path, image: Path | None = None
+    lines: Iterable[bytes], *, name: str, folder: Path, image: Path | None = None
 ) -> Iterator[Row | BadRow]:
     """Reads lines of `{"image": PATH, "text": TEXT}`; `sightline score --help` names all fields.
 
     Blank lines are skipped, other fields ignored.
 
     Args:
-        lines: the file's lines.
+        lines: the file's lines, in UTF-8.
         name: what errors call the file.
         folder: where relative image paths begin.
         image: the image of lines that name none.
     """
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _row(f"{name}:{number}", line, folder, image)
+        content = line.removeprefix(codecs.BOM_UTF8).strip()
+        if content:
+            yield _row(f"{name}:{number}", content, folder, image)
 
 
-def _row(origin: str, line: str, folder: Path, image: Path | None) -> Row | BadRow:
+def _row(origin: str, line: bytes, folder: Path, image: Path | None) -> Row | BadRow:
     try:
         fields = _Line.model_validate_json(line)
     except ValidationError as error:

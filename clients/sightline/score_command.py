@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import track
@@ -80,10 +80,10 @@ def _rows(arguments: argparse.Namespace, files: ExitStack) -> Iterator[Row | Bad
         yield from read_rows(lines, name=name, folder=folder, image=default)
 
 
-def _open(path: str, files: ExitStack) -> tuple[TextIO, str, Path]:
+def _open(path: str, files: ExitStack) -> tuple[BinaryIO, str, Path]:
     if path == "-":
-        return sys.stdin, "stdin", Path()
-    return files.enter_context(open(path, encoding="utf-8")), path, Path(path).parent
+        return sys.stdin.buffer, "stdin", Path()
+    return files.enter_context(open(path, "rb")), path, Path(path).parent
 
 
 def _with_progress(outcomes: Iterator[ScoredRow], total: int) -> Iterator[ScoredRow]:

@@ -232,7 +232,7 @@ def test_arguments_that_no_service_would_take_are_refused_here(both):
         lambda c: c.sentence_reward(b"x", ["a"], language_scores=[1.0, 2.0]),
         lambda c: c.token_reward("/no/such/image.png", "a"),
     ):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
             both(service, call)
     with pytest.raises(TypeError, match="give one of the four request messages"):
         both(service, lambda c: c.send("hello"))
@@ -368,4 +368,4 @@ def test_the_two_clients_differ_only_by_await():
 
 @pytest.mark.parametrize("module", [client, async_client])
 def test_a_client_stays_thin(module):
-    assert len(inspect.getsource(module).splitlines()) <= 150
+    assert len(inspect.getsource(module).splitlines()) < 150

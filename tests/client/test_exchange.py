@@ -120,6 +120,16 @@ def test_waits_grow_and_come_on_top_of_retry_after():
     assert driver.pauses == [0.125, 0.25, 7.5]
 
 
+def test_every_retry_is_logged(caplog):
+    driver = Driver(retries=1)
+    driver.service.fail_next(429, ErrorCode.OVERLOADED)
+    driver.score(b"x")
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("sightline.delivery", "WARNING")
+    assert "code overloaded" in record.message
+    assert record.message.endswith("attempt 2 of 2")
+
+
 def test_after_the_last_retry_the_error_says_what_the_service_said():
     driver = Driver(retries=2)
     driver.service.fail_next(429, ErrorCode.OVERLOADED, times=3)

@@ -69,6 +69,12 @@ def test_an_unreadable_image_is_one_line(ground, image):
     assert "gone.png' cannot be read" in err
 
 
+def test_an_argument_that_no_service_takes_is_one_line(ground, image):
+    status, _, err = ground(image, "--phrase", "dog", "--box-threshold", "7")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "box_threshold: Input should be less than or equal to 1, got 7.0" in err
+
+
 def test_boxes_follow_the_upright_photograph():
     photograph = PIL.Image.new("RGB", (40, 20), "white")
     photograph.getexif()[0x0112] = 6

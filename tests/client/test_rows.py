@@ -9,7 +9,9 @@ FOLDER = Path("/data")
 
 
 def rows(*lines: str, image: Path | None = None) -> list[Row | BadRow]:
-    return list(read_rows(lines, name="file.jsonl", folder=FOLDER, image=image))
+    return list(
+        read_rows([line.encode() for line in lines], name="file.jsonl", folder=FOLDER, image=image)
+    )
 
 
 def test_a_line_names_an_image_and_its_texts():
@@ -33,6 +35,14 @@ def test_lines_without_an_image_take_the_one_that_is_given():
     [row] = rows('{"text": "A"}', image=Path("given.png"))
     assert isinstance(row, Row)
     assert row.image == Path("given.png")
+
+
+def test_a_byte_order_mark_is_skipped_and_other_encodings_are_bad_lines():
+    lines = [b'\xef\xbb\xbf{"image": "a", "text": "b"}\n', '{"text": "é"}'.encode("latin-1")]
+    good, bad = read_rows(lines, name="f", folder=FOLDER, image=Path("x"))
+    assert isinstance(good, Row)
+    assert isinstance(bad, BadRow)
+    assert "unicode" in bad.message
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_rows_fail_alone_and_are_named_by_file_and_line(score, image, tmp_path):
 def test_rows_come_from_stdin_with_paths_from_the_working_directory(score, image, monkeypatch):
     monkeypatch.chdir(image.parent)
     lines = '{"image": "a.png", "text": "A dog."}\n{"text": "A cat."}\n'
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     status, out, err = score(image, "--texts-file", "-", "--json")
     assert (status, err) == (0, [])
     assert [json.loads(line)["origin"] for line in out] == ["stdin:1", "stdin:2"]
