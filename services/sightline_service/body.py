@@ -22,8 +22,6 @@ from sightline_service.preparing import Preparer
 
 JSON, FORM, PROTOBUF = "application/json", "multipart/form-data", CONTENT_TYPE_PROTOBUF
 MEDIA_TYPES = (JSON, FORM, PROTOBUF)
-_SMALL_BYTES = 16 * 1024
-"""A body up to this size is parsed faster than it is handed to another thread."""
 
 M = TypeVar("M", bound=Message)
 
@@ -39,15 +37,16 @@ async def read_message(request: Request, cls: type[M], preparer: Preparer) -> M:
     parse = _parser(request, cls)
     body = await request.body()
     read = partial(_checked, parse, body)
-    return read() if len(body) <= _SMALL_BYTES else await preparer.run("parse", read)
+    return await preparer.run("parse", read, size=len(body))
 
 
 async def write_message(request: Request, message: Message, preparer: Preparer) -> Response:
     """Writes a reply in the format that the caller accepts: protobuf, or else JSON."""
+    size = len(await request.body())  # long texts have long replies
     if _wants_protobuf(request):
-        data = await preparer.run("finish", lambda: to_protobuf(message))
+        data = await preparer.run("finish", lambda: to_protobuf(message), size=size)
         return Response(data, media_type=PROTOBUF)
-    text = await preparer.run("finish", message.model_dump_json)
+    text = await preparer.run("finish", message.model_dump_json, size=size)
     return Response(text, media_type=JSON)
 
 

@@ -48,7 +48,8 @@ class ImageSource:
         """
         if image.sha256 is not None:
             return EncodedImage(image.sha256, self._store.get(image.sha256), self._limits)
-        return await self._preparer.run("prepare", lambda: self._read(image))
+        size = len(image.value)
+        return await self._preparer.run("prepare", lambda: self._read(image), size=size)
 
     def _read(self, image: Image) -> EncodedImage:
         data = image.decode()

@@ -76,7 +76,8 @@ class PerplexityScorer:
                 for text, of_text in zip(item.texts, scores, strict=True)
             )
 
-        results = await self._preparer.run("finish", finish)
+        size = sum(map(len, item.texts))
+        results = await self._preparer.run("finish", finish, size=size)
         usage = Usage(images=int(image is not None), texts=len(item.texts), truncated=0)
         return Scored(results, usage)
 

@@ -52,7 +52,10 @@ class SentenceRewardScorer:
     async def _score(
         self, item: SentenceRewardItem, request: SentenceRewardRequest
     ) -> Scored[tuple[SentenceRewardResult, ...]]:
-        split = await self._preparer.run("parse", lambda: [*map(split_sentences, item.texts)])
+        size = sum(map(len, item.texts))
+        split = await self._preparer.run(
+            "parse", lambda: [*map(split_sentences, item.texts)], size=size
+        )
         texts = [*item.texts, *(sentence.text.strip() for each in split for sentence in each)]
         image = await self._source.open(item.image)
         vector, embeddings = await both(self._embedder.image(image), self._embedder.texts(texts))
@@ -63,7 +66,7 @@ class SentenceRewardScorer:
         def finish() -> tuple[SentenceRewardResult, ...]:
             return _results(item, request, split, found)
 
-        results = await self._preparer.run("finish", finish)
+        results = await self._preparer.run("finish", finish, size=size)
         truncated = sum(result.truncated for result in results)
         return Scored(results, Usage(images=1, texts=len(item.texts), truncated=truncated))
 

@@ -82,7 +82,8 @@ class TokenRewardScorer:
     async def _score(
         self, item: TokenRewardItem, profile: Profile | None
     ) -> Scored[tuple[TokenRewardResult, ...]]:
-        spans = await self._preparer.run("parse", lambda: self._spans(item.texts))
+        size = sum(map(len, item.texts))
+        spans = await self._preparer.run("parse", lambda: self._spans(item.texts), size=size)
         words = [verifier_text(span) for of_text in spans for span in of_text]
         image = await self._source.open(item.image)
         vector, embeddings = await both(self._embedder.image(image), self._embedder.texts(words))
@@ -97,7 +98,7 @@ class TokenRewardScorer:
                 for of_text, offset in zip(spans, offsets, strict=True)
             )
 
-        results = await self._preparer.run("finish", finish)
+        results = await self._preparer.run("finish", finish, size=size)
         truncated = sum(result.truncated for result in results)
         return Scored(results, Usage(images=1, texts=len(item.texts), truncated=truncated))
 
