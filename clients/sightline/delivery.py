@@ -1,4 +1,4 @@
-"""One HTTP request until it is answered: retries, failover, deadline. Sans-IO: it sends nothing.
+"""One HTTP request until it is answered: retries, failover, deadline. Knows httpx, does no I/O.
 
 A flow is a generator that yields what is to be done, an `httpx.Request` to send or a `Pause` to
 make, and is sent what came of it. Both clients drive the same flows.

@@ -1,4 +1,4 @@
-"""How a batch is put to the service: cut, sent, checked, missing images supplied. Sans-IO."""
+"""How a batch is put to the service: cut, checked, images supplied. Knows flows, does no I/O."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
