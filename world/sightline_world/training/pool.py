@@ -6,7 +6,7 @@ Knows scenes and NumPy; knows nothing of torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,9 @@ from sightline_world.splits import Split
 
 MODEL_SIZE = 96  # pixels per side of what the models see
 _CHUNK = 500
+
+Chunk = tuple[Split, int, int]  # split, first index, count
+DrawnChunk = tuple[npt.NDArray[np.uint8], list[str]]  # pixels, a line of JSON per layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +60,26 @@ def load_pool(split: Split, count: int, folder: Path, *, processes: int = 2) -> 
 def _draw(split: Split, count: int, pixels_path: Path, layouts_path: Path, processes: int) -> None:
     pixels_path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.empty((count, MODEL_SIZE, MODEL_SIZE, 3), dtype=np.uint8)
-    chunks = [(split, start, min(_CHUNK, count - start)) for start in range(0, count, _CHUNK)]
+    chunks: list[Chunk] = [
+        (split, start, min(_CHUNK, count - start)) for start in range(0, count, _CHUNK)
+    ]
     lines: list[str] = []
-    with get_context("spawn").Pool(processes) as workers:
-        for drawn, described in workers.imap(_draw_chunk, chunks):
-            pixels[len(lines) : len(lines) + len(drawn)] = drawn
-            lines.extend(described)
+    for drawn, described in _chunks_drawn(chunks, processes):
+        pixels[len(lines) : len(lines) + len(drawn)] = drawn
+        lines.extend(described)
     np.save(pixels_path, pixels)
     layouts_path.write_text("".join(lines), encoding="utf-8")  # last: it marks the pool complete
 
 
-def _draw_chunk(chunk: tuple[Split, int, int]) -> tuple[npt.NDArray[np.uint8], list[str]]:
+def _chunks_drawn(chunks: Sequence[Chunk], processes: int) -> Iterator[DrawnChunk]:
+    if processes == 1:
+        yield from map(_draw_chunk, chunks)
+        return
+    with get_context("spawn").Pool(processes) as workers:
+        yield from workers.imap(_draw_chunk, chunks)
+
+
+def _draw_chunk(chunk: Chunk) -> DrawnChunk:
     split, start, count = chunk
     made = [scene(split, index) for index in range(start, start + count)]
     return np.stack([model_view(one.image) for one in made]), [_line(one.layout) for one in made]
