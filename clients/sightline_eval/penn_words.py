@@ -1,8 +1,8 @@
 """The words that caption metrics compare. Knows English spelling; scores nothing.
 
 The published caption scores tokenise with Stanford's PTBTokenizer, a Java program, in lower case
-and without punctuation. This repeats its behaviour on running text. It departs in emoji (a word
-here), in single initials ("Plan B." keeps no stop here) and in spellings such as "'tis" and "y'all".
+and without punctuation. This repeats its behaviour on running text. It departs in emoji (words
+here), in rare abbreviations ("Blvd." loses its stop here) and in spellings such as "'tis".
 """
 
 import re
