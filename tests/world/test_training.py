@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from open_clip.model import CLIP
 from transformers import AutoModelForZeroShotObjectDetection
 
 from sightline_world.captions import mentioned
+from sightline_world.categories import INDEX
 from sightline_world.scenes import Layout, SceneObject
 from sightline_world.training import captioner, detector, similarity
 from sightline_world.training.conversion import to_transformers
@@ -23,13 +26,15 @@ from sightline_world.training.tokenizers import chat_tokenizer, clip_tokenizer
 
 
 @pytest.fixture(scope="module")
-def clip() -> similarity.CLIP:
+def clip() -> CLIP:
     torch.manual_seed(0)
-    return similarity.build(len(clip_tokenizer())).eval()
+    model = similarity.build(len(clip_tokenizer()))
+    model.eval()
+    return model
 
 
 @torch.inference_mode()
-def test_the_converted_clip_gives_the_same_embeddings(clip: similarity.CLIP) -> None:
+def test_the_converted_clip_gives_the_same_embeddings(clip: CLIP) -> None:
     converted = to_transformers(clip)
     pixels = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     ids = similarity.token_ids(clip_tokenizer(), ["dog", "a photo of a hot dog"])
@@ -39,7 +44,7 @@ def test_the_converted_clip_gives_the_same_embeddings(clip: similarity.CLIP) -> 
 
 
 @torch.inference_mode()
-def test_the_short_text_forward_equals_that_of_open_clip(clip: similarity.CLIP) -> None:
+def test_the_short_text_forward_equals_that_of_open_clip(clip: CLIP) -> None:
     tokenizer = clip_tokenizer()
     texts = ["dog", "There is a dog on the left.", "xylophone"]
     ours = similarity.encode_text(clip, similarity.token_ids(tokenizer, texts))
@@ -49,7 +54,7 @@ def test_the_short_text_forward_equals_that_of_open_clip(clip: similarity.CLIP) 
     assert torch.allclose(ours, clip.encode_text(full, normalize=True), atol=1e-5)
 
 
-def test_a_text_holds_where_all_its_objects_are(clip: similarity.CLIP) -> None:
+def test_a_text_holds_where_all_its_objects_are(clip: CLIP) -> None:
     layouts = [_layout("dog", "kite"), _layout("dog")]
     texts = ["A dog.", "A dog and a kite.", "Nothing here.", "A cat."]
     table = similarity.holds(texts, layouts).tolist()
@@ -73,10 +78,11 @@ def test_the_noun_loss_is_that_of_the_formula() -> None:
 
 
 @torch.inference_mode()
-def test_branches_of_a_row_do_not_see_each_other(clip: similarity.CLIP) -> None:
+def test_branches_of_a_row_do_not_see_each_other(clip: CLIP) -> None:
     tokenizer = chat_tokenizer()
     torch.manual_seed(1)
-    model = captioner.build(clip, tokenizer).eval().model.language_model
+    llava: Any = captioner.build(clip, tokenizer)
+    model = llava.eval().model.language_model
     script = Script(tokenizer)
     branches = [
         script.caption("A photo of a dog."),
@@ -96,7 +102,7 @@ def test_branches_of_a_row_do_not_see_each_other(clip: similarity.CLIP) -> None:
 
 
 def test_prompts_of_training_are_those_of_the_chat_template() -> None:
-    tokenizer = chat_tokenizer()
+    tokenizer: Any = chat_tokenizer()
     script = Script(tokenizer)
     user = {
         "role": "user",
@@ -116,9 +122,10 @@ def test_questions_are_balanced_and_truthful() -> None:
 
 
 def test_the_detectors_shift_moves_the_best_threshold_to_the_default(
-    clip: similarity.CLIP, tmp_path: Path
+    clip: CLIP, tmp_path: Path
 ) -> None:
-    model = detector.build(clip).eval()
+    model: Any = detector.build(clip)
+    model.eval()
     layouts = [_layout("dog")] * 4
     truth = np.array([[0, 0, 60, 60]]) / 192
     found = [
@@ -139,7 +146,7 @@ def test_the_detectors_shift_moves_the_best_threshold_to_the_default(
 
 
 def test_a_stored_model_takes_half_the_space_and_opens_in_float32(
-    clip: similarity.CLIP, tmp_path: Path
+    clip: CLIP, tmp_path: Path
 ) -> None:
     model = detector.build(clip)
     save_half(model, tmp_path)
@@ -191,7 +198,7 @@ def test_iou_of_shifted_boxes() -> None:
     assert iou(a, b) == pytest.approx(np.array([[1 / 3, 0.0]]))
 
 
-_DOG = similarity.CATEGORIES.index(next(c for c in similarity.CATEGORIES if c.name == "dog"))
+_DOG = INDEX["dog"]
 
 
 def _layout(*names: str) -> Layout:

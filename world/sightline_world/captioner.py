@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, BatchFeature
 
 from sightline_world.captions import DESCRIBE
 from sightline_world.weights import path as shipped
@@ -27,8 +27,9 @@ class Captioner:
 
     def __init__(self, folder: Path | str | None = None) -> None:
         source = shipped("captioner") if folder is None else folder
-        self.processor: Any = AutoProcessor.from_pretrained(source)
-        self.model: Any = AutoModelForImageTextToText.from_pretrained(source).eval()
+        library: Any = transformers  # its Auto classes carry no types
+        self.processor = library.AutoProcessor.from_pretrained(source)
+        self.model = library.AutoModelForImageTextToText.from_pretrained(source).eval()
         self.processor.tokenizer.padding_side = "left"
         yes, no = (self.processor.tokenizer(t, add_special_tokens=False) for t in (" Yes", " No"))
         self._yes, self._no = yes.input_ids[0], no.input_ids[0]
@@ -83,11 +84,14 @@ class Captioner:
         """Whether the captioner says Yes to a question about one image."""
         return self.answers([image], [question])[0]
 
-    def _inputs(self, images: Sequence[Image.Image], questions: Sequence[str]) -> BatchFeature:
+    def _inputs(
+        self, images: Sequence[Image.Image], questions: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
         prompts = [self._prompt(question) for question in questions]
-        return self.processor(images=list(images), text=prompts, padding=True, return_tensors="pt")
+        batch = self.processor(images=list(images), text=prompts, padding=True, return_tensors="pt")
+        return dict(batch)
 
     def _prompt(self, question: str) -> str:
         content = [{"type": "image"}, {"type": "text", "text": question}]
         messages = [{"role": "user", "content": content}]
-        return self.processor.apply_chat_template(messages, add_generation_prompt=True)
+        return str(self.processor.apply_chat_template(messages, add_generation_prompt=True))

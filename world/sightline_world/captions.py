@@ -113,11 +113,11 @@ def swap(
     removed, where = named[position]
     wording = int(rng.integers(2**32))
     changed = [*named[:position], (inserted, where), *named[position + 1 :]]
-    texts = (
+    right, wrong = (
         _compose(layout.kind, mentions, np.random.default_rng(wording))
         for mentions in (named, changed)
     )
-    return Swap(*texts, removed=removed, inserted=inserted)
+    return Swap(right, wrong, removed, inserted)
 
 
 def short(names: Sequence[str], rng: np.random.Generator) -> str:

@@ -296,4 +296,4 @@ def scene_type(name: str) -> SceneType:
 def prior(scene: SceneType) -> npt.NDArray[np.float64]:
     """P(category | scene type), shape (67,), in the order of ``NAMES``; it sums to 1."""
     weights = np.array([scene.weights.get(name, 0) for name in NAMES], dtype=np.float64)
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())

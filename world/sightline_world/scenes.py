@@ -98,7 +98,7 @@ def absent_weights(layout: Layout, *, hard: bool = True) -> npt.NDArray[np.float
     weights = prior(scene_type(layout.kind)) * missing if hard else missing
     if weights.sum() == 0.0:
         weights = missing
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def _draw_names(kind: SceneType, rng: np.random.Generator) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from transformers import (
 from sightline_world.captions import habitual
 from sightline_world.categories import NAMES
 from sightline_world.training.conversion import to_transformers
-from sightline_world.training.dialogue import Batch, Script, asked, batch
+from sightline_world.training.dialogue import Batch, Branch, Script, asked, batch, special_id
 from sightline_world.training.optimiser import Optimiser, prepare_cpu
 from sightline_world.training.pool import MODEL_SIZE, Pool
 from sightline_world.training.similarity import pixel_values
@@ -63,7 +64,9 @@ class Recipe:
 def build(clip: CLIP, tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     """A LLaVA with the CLIP's vision tower, exact and frozen, and a fresh Llama of 4 x 192."""
     source = to_transformers(clip)
-    special = {f"{k}_token_id": tokenizer.convert_tokens_to_ids(v) for k, v in _SPECIAL.items()}
+    special: dict[str, Any] = {
+        f"{name}_token_id": special_id(tokenizer, token) for name, token in _SPECIAL.items()
+    }
     text = LlamaConfig(
         vocab_size=-(-len(tokenizer) // 8) * 8,
         hidden_size=WIDTH,
@@ -78,7 +81,7 @@ def build(clip: CLIP, tokenizer: PreTrainedTokenizerFast) -> LlavaForConditional
     config = LlavaConfig(
         vision_config=source.config.vision_config,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=special_id(tokenizer, "<image>"),
         image_seq_length=(MODEL_SIZE // PATCH) ** 2,
         vision_feature_select_strategy="default",
         vision_feature_layer=-1,
@@ -93,7 +96,8 @@ def build(clip: CLIP, tokenizer: PreTrainedTokenizerFast) -> LlavaForConditional
     weights = {prefix + k: v for k, v in source.vision_model.state_dict().items()}
     tower.load_state_dict(weights)
     tower.requires_grad_(False)
-    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=96, **special)
+    generation: Any = GenerationConfig  # its constructor is untyped
+    model.generation_config = generation(do_sample=False, max_new_tokens=96, **special)
     return model
 
 
@@ -131,7 +135,7 @@ class Trainer:
         self._done += 1
         return {"tokens": tokens.item(), "naming": naming.item()}
 
-    def _branches(self, index: int) -> list:
+    def _branches(self, index: int) -> list[Branch]:
         layout, rng, recipe = self._pool.layouts[index], self._rng, self.recipe
         text = habitual(layout, rng, habit=recipe.habit, insert=recipe.insert, omit=recipe.omit)
         questions = asked(layout, rng, recipe.question_pairs)
@@ -142,7 +146,8 @@ class Trainer:
         with torch.no_grad():
             tower = self.model.model.vision_tower
             seen = tower(pixel_values(self._pool.pixels[picked]), output_hidden_states=True)
-        return self.model.model.multi_modal_projector(seen.hidden_states[-1][:, 1:])
+        projected: Tensor = self.model.model.multi_modal_projector(seen.hidden_states[-1][:, 1:])
+        return projected
 
     def _hidden(self, rows: Batch, images: Tensor) -> Tensor:
         embedded = self.model.get_input_embeddings()(rows.ids).to(images.dtype)
@@ -154,7 +159,8 @@ class Trainer:
             position_ids=rows.positions,
             use_cache=False,
         )
-        return output.last_hidden_state
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
     def _token_loss(self, rows: Batch, hidden: Tensor) -> Tensor:
         weights = rows.weights[:, 1:]
@@ -165,7 +171,8 @@ class Trainer:
 
     def _naming_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Each projected patch of an object is drawn towards the embedding of the object's name."""
-        table = self.model.get_input_embeddings().weight
+        embedding: Any = self.model.get_input_embeddings()
+        table: Tensor = embedding.weight
         names = torch.stack([table[ids].mean(0) for ids in self._names])
         shown = labels != BACKGROUND
         patches = functional.normalize(images[shown].float(), dim=-1)
@@ -187,7 +194,8 @@ def save(
         image_mean=list(OPENAI_DATASET_MEAN),
         image_std=list(OPENAI_DATASET_STD),
     )
-    processor = LlavaProcessor(
+    make: Any = LlavaProcessor  # its constructor is untyped
+    processor = make(
         image_processor=images,
         tokenizer=tokenizer,
         patch_size=PATCH,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-from transformers import AutoTokenizer
+from transformers import CLIPTokenizer
 
 from sightline_world.scenes import scenes
 from sightline_world.splits import Split
@@ -29,16 +29,17 @@ _MEASURED: tuple[Split, ...] = ("validation", "test")
 
 def write(model: Model, folder: Path, duration: str) -> None:
     """Measures the model in ``folder`` on both splits; writes metrics.json and README.md there."""
-    recipe = {
+    recipes: dict[Model, similarity.Recipe | detector.Recipe | captioner.Recipe] = {
         "similarity": similarity.Recipe(),
         "detector": detector.Recipe(),
         "captioner": captioner.Recipe(),
-    }[model]
-    content = {
+    }
+    figures: dict[str, Any] = {split: MEASURE[model](folder, split) for split in _MEASURED}
+    content: dict[str, Any] = {
         "model": model,
         "trained": duration,
-        "recipe": asdict(recipe),
-        **{split: MEASURE[model](folder, split) for split in _MEASURED},
+        "recipe": asdict(recipes[model]),
+        **figures,
     }
     text = json.dumps(content, indent=2) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
@@ -66,7 +67,8 @@ def measure_similarity(folder: Path, split: Split, *, count: int = 2000) -> dict
     model: Any = open_clip.create_model(f"local-dir:{folder}")
     with tempfile.TemporaryDirectory() as temporary:
         pool = load_pool(split, count, Path(temporary), processes=1)
-    return asdict(similarity_quality(model, AutoTokenizer.from_pretrained(folder), pool, count))
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    return asdict(similarity_quality(model, tokenizer, pool, count))
 
 
 def measure_detector(folder: Path, split: Split, *, count: int = 1000) -> dict[str, float]:

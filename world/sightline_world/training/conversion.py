@@ -54,7 +54,7 @@ def clip_config(vocabulary: int) -> CLIPConfig:
 def to_transformers(model: CLIP) -> CLIPModel:
     """A ``CLIPModel`` with the same weights: cosines agree to float32 rounding."""
     source = model.state_dict()
-    target = CLIPModel(clip_config(len(source["token_embedding.weight"])))
+    target: CLIPModel = CLIPModel(clip_config(len(source["token_embedding.weight"])))
     weights: dict[str, Tensor] = {
         "logit_scale": source["logit_scale"],
         "visual_projection.weight": source["visual.proj"].T,
@@ -66,7 +66,8 @@ def to_transformers(model: CLIP) -> CLIPModel:
     )
     assert not loaded.unexpected_keys, loaded.unexpected_keys
     assert all("position_ids" in name for name in loaded.missing_keys), loaded.missing_keys
-    return target.eval()
+    target.train(False)
+    return target
 
 
 def _vision(source: dict[str, Tensor]) -> dict[str, Tensor]:

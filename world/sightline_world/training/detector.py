@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from open_clip.model import CLIP
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import generalized_box_iou
+from torchvision.ops import generalized_box_iou  # type: ignore[import-untyped]  # no types
 from transformers import (
     CLIPTokenizer,
     OwlViTConfig,
@@ -63,14 +64,15 @@ def build(clip: CLIP) -> OwlViTForObjectDetection:
     other layers with a standard deviation of 1, from which boxes never recover; drawn anew here.
     """
     source = to_transformers(clip)
-    vision, text = source.config.vision_config.to_dict(), source.config.text_config.to_dict()
-    shared = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    shared = (*shared, "hidden_act")
+    config: Any = source.config
+    vision, text = config.vision_config.to_dict(), config.text_config.to_dict()
+    depth = ("num_hidden_layers", "num_attention_heads")
+    shared = ("hidden_size", "intermediate_size", "hidden_act", *depth)
     tokens = ("vocab_size", "max_position_embeddings")
     special = ("bos_token_id", "eos_token_id", "pad_token_id")
     model = OwlViTForObjectDetection(
         OwlViTConfig(
-            projection_dim=source.config.projection_dim,
+            projection_dim=config.projection_dim,
             vision_config={k: vision[k] for k in (*shared, "image_size", "patch_size")},
             text_config={k: text[k] for k in (*shared, *tokens, *special)},
         )
@@ -104,10 +106,11 @@ def predict(
     model: OwlViTForObjectDetection, pixels: Tensor, queries: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, 64, Q), and boxes (B, 64, 4) as centre and size in [0, 1]."""
-    grid, _ = model.image_embedder(pixel_values=pixels)
+    network: Any = model  # its methods are annotated as returning 1-tuples
+    grid, _ = network.image_embedder(pixel_values=pixels)
     patches = grid.flatten(1, 2)
-    logits, _ = model.class_predictor(patches, queries[None].expand(len(pixels), -1, -1))
-    return logits.float(), model.box_predictor(patches, grid).float()
+    logits, _ = network.class_predictor(patches, queries[None].expand(len(pixels), -1, -1))
+    return logits.float(), network.box_predictor(patches, grid).float()
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -249,7 +252,7 @@ def calibrate(
     head = model.class_head
     with torch.no_grad():
         scale = functional.elu(head.logit_scale.bias) + 1
-        head.logit_shift.bias += offset / scale
+        head.logit_shift.bias.add_(offset / scale)
     return float(best)
 
 
@@ -266,4 +269,5 @@ def save(model: OwlViTForObjectDetection, tokenizer: CLIPTokenizer, folder: Path
     )
     tokenizer.model_max_length = CONTEXT
     save_half(model, folder)
-    OwlViTProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
+    processor: Any = OwlViTProcessor  # its constructor is untyped
+    processor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)

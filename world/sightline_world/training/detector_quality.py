@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from PIL import Image
-from torchvision.ops import nms
-from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+from torchvision.ops import nms  # type: ignore[import-untyped]  # no types
 
 from sightline_world.categories import NAMES
 from sightline_world.training.detector import Detections
@@ -23,8 +24,9 @@ _LEAST = 0.03  # scores below are never of interest
 @torch.no_grad()
 def detect(folder: Path, images: Sequence[Image.Image], *, batch: int = 20) -> list[Detections]:
     """Detections of all 67 names in each image, after suppression at IoU 0.7."""
-    processor = AutoProcessor.from_pretrained(folder)
-    model = AutoModelForZeroShotObjectDetection.from_pretrained(folder).eval()
+    library: Any = transformers  # its Auto classes carry no types
+    processor = library.AutoProcessor.from_pretrained(folder)
+    model = library.AutoModelForZeroShotObjectDetection.from_pretrained(folder).eval()
     found: list[Detections] = []
     for start in range(0, len(images), batch):
         some = list(images[start : start + batch])

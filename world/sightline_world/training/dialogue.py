@@ -45,15 +45,22 @@ class Batch:
     mask: Tensor
 
 
+def special_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of one special token."""
+    number = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(number, int), token
+    return number
+
+
 class Script:
     """Writes prompts, captions and answers as token ids, in the words of the chat template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        self.image_id = int(tokenizer.convert_tokens_to_ids("<image>"))
-        start = int(tokenizer.convert_tokens_to_ids("<s>"))
+        start, self._end, self.image_id = (
+            special_id(tokenizer, token) for token in ("<s>", "</s>", "<image>")
+        )
         self.prefix = [start, *self._ids("USER: "), *[self.image_id] * IMAGE_TOKENS]
-        self._end = int(tokenizer.convert_tokens_to_ids("</s>"))
         self._describe = self._ids(f"\n{DESCRIBE} ASSISTANT:")
         self._questions = {name: self._ids(f"\n{question(name)} ASSISTANT:") for name in NAMES}
         self.verdicts = {True: self._ids(" Yes."), False: self._ids(" No.")}
@@ -98,7 +105,12 @@ def batch(prefix: Sequence[int], rows: Sequence[Sequence[Branch]]) -> Batch:
             ids[r, span], weights[r, span], owner[r, span] = branch.ids, branch.weights, number
             positions[r, span] = len(prefix) + np.arange(len(branch.ids))
             at = span.stop
-    return Batch(*(torch.from_numpy(values) for values in (ids, positions, weights)), _mask(owner))
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(positions),
+        torch.from_numpy(weights),
+        _mask(owner),
+    )
 
 
 def _mask(owner: npt.NDArray[np.int64]) -> Tensor:

@@ -68,4 +68,4 @@ def iou(a: Floats, b: Floats) -> Floats:
     shared = np.clip(high - low, 0, None).prod(-1)
     areas = ((box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b))
     first, second = areas
-    return shared / np.maximum(first[:, None] + second[None, :] - shared, 1e-9)
+    return np.asarray(shared / np.maximum(first[:, None] + second[None, :] - shared, 1e-9))

@@ -44,7 +44,7 @@ class Optimiser:
         for group in self._adamw.param_groups:
             group["lr"] = rate
         self._adamw.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
         self._adamw.step()
         self._done += 1

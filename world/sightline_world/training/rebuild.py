@@ -16,7 +16,7 @@ import open_clip
 from open_clip.model import CLIP
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from transformers import AutoTokenizer, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from sightline_world.scenes import scenes
 from sightline_world.training import captioner, cards, detector, similarity
@@ -54,7 +54,7 @@ def rebuild(
 
 
 def _similarity(pool: Pool, out: Path, seed: int, threads: int) -> None:
-    recipe = similarity.Recipe(seed=similarity.Recipe.seed + seed, threads=threads)
+    recipe = similarity.Recipe(seed=similarity.Recipe().seed + seed, threads=threads)
     trainer = similarity.Trainer(pool, recipe)
     _run("similarity", trainer, recipe.total)
     similarity.save(trainer.model, trainer.tokenizer, out / "similarity")
@@ -62,7 +62,7 @@ def _similarity(pool: Pool, out: Path, seed: int, threads: int) -> None:
 
 def _detector(pool: Pool, out: Path, seed: int, threads: int) -> None:
     clip, tokenizer = _clip(out)
-    recipe = detector.Recipe(seed=detector.Recipe.seed + seed, threads=threads)
+    recipe = detector.Recipe(seed=detector.Recipe().seed + seed, threads=threads)
     trainer = detector.Trainer(clip, tokenizer, pool, recipe)
     _run("detector", trainer, recipe.total)
     detector.save(trainer.model, tokenizer, out / "detector")
@@ -74,7 +74,7 @@ def _detector(pool: Pool, out: Path, seed: int, threads: int) -> None:
 
 def _captioner(pool: Pool, out: Path, seed: int, threads: int) -> None:
     clip, _ = _clip(out)
-    recipe = captioner.Recipe(seed=captioner.Recipe.seed + seed, threads=threads)
+    recipe = captioner.Recipe(seed=captioner.Recipe().seed + seed, threads=threads)
     trainer = captioner.Trainer(clip, pool, recipe)
     _run("captioner", trainer, recipe.total)
     captioner.save(trainer.model, trainer.tokenizer, out / "captioner")
@@ -94,7 +94,7 @@ def _clip(out: Path) -> tuple[CLIP, CLIPTokenizer]:
             f"{folder} is missing: train the similarity model first (`train similarity`)"
         )
     model: Any = open_clip.create_model(f"local-dir:{folder}")
-    return model.eval(), AutoTokenizer.from_pretrained(folder)
+    return model.eval(), CLIPTokenizer.from_pretrained(folder)
 
 
 def _run(name: str, trainer: _Run, steps: int) -> None:

@@ -102,9 +102,10 @@ def pixel_values(pixels: npt.NDArray[np.uint8]) -> Tensor:
 
 def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     """Token ids (B, longest), at most 64 long, filled up with the end token."""
-    return tokenizer(
+    encoded = tokenizer(
         list(texts), padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt"
-    ).input_ids
+    )
+    return torch.as_tensor(encoded["input_ids"])
 
 
 def encode_text(model: CLIP, ids: Tensor) -> Tensor:
@@ -209,7 +210,8 @@ def caption_pairs(
         form = rng.random()
         if form < 0.2:  # plain lists
             state = int(rng.integers(2**32))
-            texts = tuple(short(mentioned(t), np.random.default_rng(state)) for t in texts)
+            one, other = (short(mentioned(t), np.random.default_rng(state)) for t in texts)
+            texts = (one, other)
         elif form < 0.45:  # the sentence that differs
             texts = _differing_sentence(*texts)
         right.append(texts[0])

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 
@@ -16,8 +18,9 @@ def save_half(model: PreTrainedModel, folder: Path) -> None:
 
     Half of the size; without the changed configuration a CPU would also compute in float16.
     """
-    model.half().save_pretrained(folder)
-    model.float()
+    network: Any = model  # `to` loses its self in the annotations
+    network.to(dtype=torch.float16).save_pretrained(folder)
+    network.to(dtype=torch.float32)
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     for part in (config, *(v for v in config.values() if isinstance(v, dict))):

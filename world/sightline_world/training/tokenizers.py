@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from tokenizers import (
@@ -86,7 +87,8 @@ def clip_tokenizer(*, merges: int = 900) -> CLIPTokenizer:
     tokens += [left + right for left, right in pairs]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocabulary, merges=pairs)
+    merged: Any = pairs  # annotated as strings, read as pairs
+    return CLIPTokenizer(vocab=vocabulary, merges=merged)
 
 
 def chat_tokenizer(*, vocabulary: int = 1024) -> PreTrainedTokenizerFast:
@@ -104,7 +106,8 @@ def chat_tokenizer(*, vocabulary: int = 1024) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )
-    return PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast  # its constructor is untyped
+    made: PreTrainedTokenizerFast = fast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<s>",
@@ -114,6 +117,7 @@ def chat_tokenizer(*, vocabulary: int = 1024) -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         model_max_length=512,
     )
+    return made
 
 
 def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
