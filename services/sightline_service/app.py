@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from sightline_proto import ErrorBody, ErrorCode, error_detail
 from sightline_proto.validation import field_path
-from sightline_service import catalogue, health, playground, uploads
+from sightline_service import catalogue, health, pages, uploads
 from sightline_service.errors import InvalidFieldError
 from sightline_service.middleware.access import OUTCOME, AccessMiddleware
 from sightline_service.middleware.auth import AuthMiddleware
@@ -51,6 +51,8 @@ def create_app(settings: Settings, models: Models | Loader) -> FastAPI:
     app = RewardApp(
         title="Sightline reward service",
         version=VERSION,
+        docs_url=None,
+        redoc_url=None,
         lifespan=_lifespan,
         middleware=_middleware(service),
         exception_handlers={
@@ -60,7 +62,7 @@ def create_app(settings: Settings, models: Models | Loader) -> FastAPI:
     )
     app.state.service = service
     app.include_router(scoring_router())
-    for router in (uploads.router, catalogue.router, health.router, playground.router):
+    for router in (uploads.router, catalogue.router, health.router, pages.router):
         app.include_router(router)
     return app
 

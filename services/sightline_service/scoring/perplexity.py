@@ -18,6 +18,7 @@ from sightline_proto import (
     Usage,
 )
 from sightline_service.batching import Lane
+from sightline_service.concurrency import together
 from sightline_service.errors import ImageNotTakenError, ImageRequiredError, NonFiniteScoreError
 from sightline_service.models.protocols import PerplexityModel, Prepared, TokenScores
 from sightline_service.preparing import Preparer
@@ -25,6 +26,8 @@ from sightline_service.scoring.items import Scored, score_each
 from sightline_service.sources import EncodedImage, ImageSource
 
 SCALE = "nats"
+_SLICE = 4
+"""Texts prepared in one piece: each may carry the image's pixels, so that many would be heavy."""
 
 
 class PerplexityScorer:
@@ -65,10 +68,9 @@ class PerplexityScorer:
     ) -> Scored[tuple[PerplexityResult, ...]]:
         self._check_image(item)
         image = await self._source.open(item.image) if item.image is not None else None
-        outcomes = await self._lane.prepare_and_submit(
-            lambda: self._preparer.run("prepare", lambda: self._prepare(image, item))
-        )
-        scores = [self._checked(outcome) for outcome in outcomes]
+        slices = [item.texts[at : at + _SLICE] for at in range(0, len(item.texts), _SLICE)]
+        parts = await together(self._score_texts(image, item.prompt, texts) for texts in slices)
+        scores = [of_text for part in parts for of_text in part]
 
         def finish() -> tuple[PerplexityResult, ...]:
             return tuple(
@@ -87,9 +89,17 @@ class PerplexityScorer:
         if item.image is not None and not self._model.takes_image:
             raise ImageNotTakenError(self._model.info.id)
 
-    def _prepare(self, image: EncodedImage | None, item: PerplexityItem) -> list[Prepared]:
-        pixels = image.decode() if image is not None else None
-        return [self._model.prepare(pixels, item.prompt, text) for text in item.texts]
+    async def _score_texts(
+        self, image: EncodedImage | None, prompt: str | None, texts: Sequence[str]
+    ) -> list[TokenScores]:
+        def prepare() -> list[Prepared]:
+            pixels = image.decode() if image is not None else None
+            return [self._model.prepare(pixels, prompt, text) for text in texts]
+
+        outcomes = await self._lane.prepare_and_submit(
+            lambda: self._preparer.run("prepare", prepare)
+        )
+        return [self._checked(outcome) for outcome in outcomes]
 
     def _checked(self, outcome: TokenScores | Exception) -> TokenScores:
         if isinstance(outcome, Exception):

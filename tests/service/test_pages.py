@@ -8,9 +8,10 @@ import pytest
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_page_is_one_file_that_asks_nobody_else(serve):
+@pytest.mark.parametrize("path", ["/ui", "/docs"])
+async def test_a_page_is_one_file_that_asks_nobody_else(serve, path):
     async with serve() as client:
-        response = await client.get("/ui")
+        response = await client.get(path)
     assert response.headers["content-type"].startswith("text/html")
     assert "connect-src 'self'" in response.headers["content-security-policy"]
     addresses = re.findall(r"https?://[^\s\"'`]+", response.text)
@@ -18,7 +19,7 @@ async def test_the_page_is_one_file_that_asks_nobody_else(serve):
     assert not re.findall(r"<script[^>]+src|<link[^>]+href=\"(?!data:)|@import", response.text)
 
 
-async def test_its_example_is_scored_by_every_endpoint_it_asks(serve):
+async def test_the_playgrounds_example_is_scored_by_every_endpoint_it_asks(serve):
     async with serve() as client:
         page = (await client.get("/ui")).text
         [caption, data] = re.search(r'caption: "([^"]+)", image: "([^"]+)"', page).groups()
