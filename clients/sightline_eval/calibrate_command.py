@@ -36,8 +36,8 @@ reading); objects that the data set does not annotate are left out."""
 
 _EPILOG = """\
 The margin keeps tokens near the means at reward 0. 4 suits CLIP on the scale of 100 * cosine (the
-paper's 10 on its own scale). "auto" takes a quarter of mu_gt - mu_hal, and at most half of the way
-from either mean to the extreme score, for models whose scores spread differently."""
+paper's 10 on its own scale). "auto", for models whose scores spread differently, takes the widest
+margin that still rewards a third of the correct mentions and punishes a third of the others."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal, Protocol
 
+import numpy as np
+
 from sightline_core.fisao import SCALES, Profile, Scale, calibrate
 from sightline_eval.captions import Caption
 from sightline_eval.labels import label_spans
@@ -19,8 +21,8 @@ from sightline_proto import (
     TokenRewardRequest,
 )
 
-AUTO_SHARE = 0.25
-"""`margin="auto"` is this share of mu_gt - mu_hal, where the extreme scores leave room for it."""
+AUTO_SHARE = 1 / 3
+"""With `margin="auto"` at least this share of each kind of mention earns a reward other than 0."""
 
 SMALLEST_SHARE = 0.01
 """Where fewer mentions than this lie beyond a threshold, almost no token earns a reward there."""
@@ -183,7 +185,7 @@ def calibrate_profile(
         sightline_version=version("sightline"),
     )
     if margin == "auto":
-        profile = replace(profile, margin=auto_margin(profile))
+        profile = replace(profile, margin=auto_margin(scores, profile))
     everything = scores.correct + scores.hallucinated
     return Calibration(
         profile,
@@ -194,16 +196,16 @@ def calibrate_profile(
     )
 
 
-def auto_margin(profile: Profile) -> float:
-    """A margin that suits the spread of any verifier.
+def auto_margin(scores: MentionScores, profile: Profile) -> float:
+    """The widest margin beyond which at least a third of each kind of mention still lies.
 
-    A quarter of mu_gt - mu_hal, but at most half of the way from either mean to its extreme, so
-    that both thresholds always lie inside the range of the scores. The paper's own margin (4 on
-    the scale of 100 * cosine) was chosen for one CLIP whose means lie a few points apart; another
-    model may spread them over 20 points, or over 2, where a margin of 4 silences every reward.
+    A third of the correct mentions is then rewarded above 0, and a third of the hallucinated ones
+    below 0. Where a kind's mean leaves no room for a margin, it is 0.
+
+    The paper's own margin (4 on the scale of 100 * cosine) was tuned for one CLIP. Scores of
+    another model may spread over a fifth or five times the range, where 4 silences every reward
+    or hardly keeps any token neutral; this rule follows the scores.
     """
-    return min(
-        AUTO_SHARE * (profile.mu_gt - profile.mu_hal),
-        (profile.s_max - profile.mu_gt) / 2,
-        (profile.mu_hal - profile.s_min) / 2,
-    )
+    above = float(np.quantile(scores.correct, 1 - AUTO_SHARE)) - profile.mu_gt
+    below = profile.mu_hal - float(np.quantile(scores.hallucinated, AUTO_SHARE))
+    return max(min(above, below), 0.0)

@@ -23,6 +23,8 @@ Starts the reward service on a free port, draws fresh scenes of the embedded wor
 captioner describe them, scores everything over HTTP, prints how well single words and whole
 captions tell hallucinated objects from real ones, and writes a page with pictures."""
 
+_OPTIONS = ("--torch-threads", "1", "--perplexity", "none")  # one core is left for the captioner
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, or 1 with the reason on stderr."""
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> Demo:
     with ExitStack() as stack:
-        service = None if options.url else stack.enter_context(running_service())
+        service = None if options.url else stack.enter_context(running_service(_OPTIONS))
         # While the service loads its models in a process of its own:
         captioned = caption_fresh_scenes(
             load_captioner(), count=options.count, seed=options.seed, progress_bar=progress_bar

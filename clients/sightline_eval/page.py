@@ -8,7 +8,7 @@ from string import Template
 
 from sightline_eval.bootstrap import Estimate
 from sightline_eval.demo import Demo
-from sightline_eval.findings import Findings, hard_scores
+from sightline_eval.findings import LEVELS, Findings, hard_scores
 from sightline_eval.gallery import render_gallery
 from sightline_eval.histogram import Series, draw_histogram
 from sightline_eval.separation import ImageScores
@@ -71,19 +71,19 @@ def _lead(findings: Findings) -> str:
 
 
 def _tiles(findings: Findings) -> Iterable[str]:
-    token, caption = findings.hard["token"], findings.hard["caption"]
+    token, sentence, caption = (findings.hard[level].pooled for level in LEVELS)
     own = findings.own["greedy"]["token"]
     chair, boxes = findings.chair["greedy"], findings.boxes
     yield _tile(
-        token.pooled,
+        token,
         "AUROC of single words",
         "present against likely but absent objects",
         lead=True,
     )
     yield _tile(
-        caption.pooled,
+        caption,
         "AUROC of whole captions",
-        "the same swaps, pooled",
+        f"one word swapped; its sentence alone {_short(sentence)}",
     )
     yield _tile(
         own.pooled,
@@ -107,13 +107,17 @@ def _tiles(findings: Findings) -> Iterable[str]:
 def _tile(
     estimate: Estimate, title: str, note: str, *, lead: bool = False, percent: bool = False
 ) -> str:
-    value = "n/a" if estimate.value is None else f"{estimate.value:.2f}"
+    value = _short(estimate)
     if percent and estimate.value is not None:
         value = f"{estimate.value:.0%}"
     css = "tile lead-tile" if lead else "tile"
     return (
         f"<div class='{css}'><b>{value}</b>{escape(title)}<br><small>{escape(note)}</small></div>"
     )
+
+
+def _short(estimate: Estimate) -> str:
+    return "n/a" if estimate.value is None else f"{estimate.value:.2f}"
 
 
 def _panels(demo: Demo) -> Iterable[str]:

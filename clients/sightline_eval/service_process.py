@@ -31,7 +31,7 @@ class ServiceProcess:
         self._process = process
         self._log = log
 
-    def await_ready(self, *, deadline_s: float = 180.0) -> None:
+    def await_ready(self, *, deadline_s: float = 300.0) -> None:
         """Returns once `/readyz` answers 200, that is once the models are loaded.
 
         Raises:

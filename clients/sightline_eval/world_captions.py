@@ -34,15 +34,20 @@ class CaptionedScene:
 
 
 def load_captioner() -> ImageCaptioner:
-    """The shipped captioner. It takes seconds, because it imports torch.
+    """The shipped captioner; torch computes with one thread from here on.
+
+    A second thread gains nothing on tensors as small as its, and where cores are shared, threads
+    that wait for each other make it several times slower.
 
     Raises:
         FileNotFoundError: its weights are missing.
     """
+    import torch  # these take seconds to import
     from transformers.utils import logging
 
     from sightline_world.captioner import Captioner
 
+    torch.set_num_threads(1)
     # Its bar over the weights would interleave with ours. The function carries no annotations.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return Captioner()

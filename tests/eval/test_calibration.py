@@ -1,6 +1,8 @@
 """Calibration against hand-computed profiles, over the SDK and the contract's fake service."""
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from sightline import RewardClient
 from sightline.testing import FakeService
@@ -8,7 +10,6 @@ from sightline_core.fisao import Profile
 from sightline_eval.calibration import (
     CaptionedImage,
     MentionScores,
-    auto_margin,
     calibrate_profile,
     gather,
     score_mentions,
@@ -100,13 +101,30 @@ def test_a_kind_without_mentions_is_refused():
         calibrate_profile(mentions([10], []))
 
 
-def test_the_automatic_margin_is_a_quarter_of_the_gap():
-    result = calibrate_profile(mentions([10, 50], [0, 20]), margin="auto")
-    assert result.profile.margin == 5.0  # (30 - 10) / 4
+def test_the_automatic_margin_lets_a_third_of_each_kind_earn_a_reward():
+    # thirds at 40 (mean 30: 10 above) and at -2 (mean 4: 6 below): the narrower one counts
+    correct, hallucinated = [10, 20, 20, 40, 40, 40, 40], [-8, -8, -2, 10, 10, 10, 16]
+    result = calibrate_profile(mentions(correct, hallucinated), margin="auto")
+    assert (result.profile.mu_gt, result.profile.mu_hal) == (30.0, 4.0)
+    assert result.profile.margin == 6.0
+    assert result.share_supported >= 4 / 14
 
 
-def test_the_automatic_margin_keeps_both_thresholds_inside_the_range():
-    result = calibrate_profile(mentions([30, 31], [1, 3]), margin="auto")
-    profile = result.profile
-    assert auto_margin(profile) == profile.margin == 0.25  # half way from 30.5 to 31
-    assert profile.s_min < profile.lower < profile.upper < profile.s_max
+def test_the_automatic_margin_is_zero_where_the_means_leave_no_room():
+    # two thirds of the correct mentions lie below their mean, which one high score lifts
+    scores = mentions([10, 10, 10, 50], [0, 0, 0, 1])
+    assert calibrate_profile(scores, margin="auto").profile.margin == 0.0
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 50), min_size=3, max_size=30),
+    st.lists(st.floats(-50, 0), min_size=3, max_size=30),
+    st.floats(0.1, 10),
+)
+def test_the_automatic_margin_follows_the_scale_of_the_scores(correct, hallucinated, factor):
+    assume(sum(correct) / len(correct) > sum(hallucinated) / len(hallucinated) + 1e-3)
+    margin = calibrate_profile(mentions(correct, hallucinated), margin="auto").profile.margin
+    scaled = mentions([factor * s for s in correct], [factor * s for s in hallucinated])
+    again = calibrate_profile(scaled, margin="auto").profile.margin
+    assert again == pytest.approx(factor * margin, rel=1e-6, abs=1e-9)

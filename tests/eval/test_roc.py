@@ -4,7 +4,7 @@ import math
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline_eval.roc import auroc, paired_accuracy
@@ -21,17 +21,20 @@ def test_auroc_of_a_hand_computed_case():
     assert auroc([3, 2], [1, 2]) == 0.875
 
 
+@settings(deadline=None)
 @given(SCORES, SCORES)
 def test_auroc_is_the_share_of_pairs_in_order(positives, negatives):
     pairs = [compare(a, b) for a, b in product(positives, negatives)]
     assert math.isclose(auroc(positives, negatives), sum(pairs) / len(pairs), abs_tol=1e-12)
 
 
+@settings(deadline=None)
 @given(SCORES, SCORES)
 def test_auroc_of_swapped_classes_is_the_complement(positives, negatives):
     assert math.isclose(auroc(positives, negatives), 1 - auroc(negatives, positives), abs_tol=1e-12)
 
 
+@settings(deadline=None)
 @given(SCORES, SCORES)
 def test_auroc_sees_ranks_only(positives, negatives):
     stretched = ([math.exp(x) for x in positives], [math.exp(x) for x in negatives])
