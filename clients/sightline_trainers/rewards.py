@@ -284,8 +284,12 @@ class RewardSource:
         reply = self._client.send(SentenceRewardRequest(items=items))
         graded: list[Grades] = []
         for response, item in zip(asked, reply.items, strict=True):
-            found = _one(response, item.results, item.error).sentences
-            ranges = [(each.start, each.end) for each in found]
+            found = [
+                each
+                for each in _one(response, item.results, item.error).sentences
+                if each.text.strip()
+            ]
+            ranges = [(each.start, each.start + len(each.text.rstrip())) for each in found]
             graded.append(_place(response, ranges, [each.score for each in found], "last"))
         return _with_empty(responses, graded)
 
