@@ -1,4 +1,4 @@
-"""Starts the service: settings, models, app, server. The only place that builds real models."""
+"""Starts the service: settings, models, app, server. Knows the parts; joins them."""
 
 import logging
 import sys

@@ -5,7 +5,7 @@ request ids. Recorded where batches are cut and where replies leave; numbers tha
 owns are read when they are asked for.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,70 +66,51 @@ class Metrics:
     """The meters of one app."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self._readings = _Readings({})
-        registry.register(self._readings)
-        ProcessCollector(registry=registry)
-        self._requests = Counter(
-            "sightline_requests", "Requests answered.", ("endpoint", "outcome"), registry=registry
+        self._registry.register(self._readings)
+        ProcessCollector(registry=self._registry)
+        self._requests = self._counter("requests", "Requests answered.", "endpoint", "outcome")
+        self._rejected = self._counter("rejected", "Requests refused at the door.", "reason")
+        self._items = self._counter(
+            "items", "Items answered, by error code or ok.", "endpoint", "outcome"
         )
-        self._request_seconds = Histogram(
-            "sightline_request_duration_seconds",
-            "From the first byte in to the last byte out.",
-            ("endpoint",),
-            buckets=_SECONDS,
-            registry=registry,
+        self._truncated = self._counter(
+            "truncated_texts", "Texts cut at the model's context length.", "endpoint"
         )
-        self._rejected = Counter(
-            "sightline_rejected", "Requests refused at the door.", ("reason",), registry=registry
+        self._batch_cost = self._counter(
+            "batch_cost", "Pixels or tokens passed through, padding included.", "model", "lane"
         )
-        self._items = Counter(
-            "sightline_items",
-            "Items answered, by error code or ok.",
-            ("endpoint", "outcome"),
-            registry=registry,
+        self._batch_retries = self._counter(
+            "batch_retries", "Forward passes over halves of failed batches.", "model", "lane"
         )
-        self._truncated = Counter(
-            "sightline_truncated_texts",
-            "Texts cut at the model's context length.",
-            ("endpoint",),
-            registry=registry,
+        self._batch_size = self._histogram(
+            "batch_size", "Inputs in one forward pass.", "model", "lane", buckets=_SIZES
         )
-        self._queue_wait = Histogram(
-            "sightline_queue_wait_seconds",
-            "How long a prepared input waited for its batch.",
-            ("model", "lane"),
-            buckets=_SECONDS,
-            registry=registry,
+        self._request_seconds = self._histogram(
+            "request_duration_seconds", "From first byte in to last byte out.", "endpoint"
         )
-        self._batch_size = Histogram(
-            "sightline_batch_size",
-            "Inputs in one forward pass.",
-            ("model", "lane"),
-            buckets=_SIZES,
-            registry=registry,
+        self._queue_wait = self._histogram(
+            "queue_wait_seconds", "How long a prepared input waited.", "model", "lane"
         )
-        self._batch_cost = Counter(
-            "sightline_batch_cost",
-            "Pixels or tokens passed through the model, padding included.",
-            ("model", "lane"),
-            registry=registry,
-        )
-        self._batch_retries = Counter(
-            "sightline_batch_retries",
-            "Forward passes over halves of batches that failed.",
-            ("model", "lane"),
-            registry=registry,
-        )
-        self._stage_seconds = Histogram(
-            "sightline_stage_duration_seconds",
-            "CPU work of one kind (parse, prepare, finish), or one forward pass.",
-            ("stage",),
-            buckets=_SECONDS,
-            registry=registry,
+        self._stage_seconds = self._histogram(
+            "stage_duration_seconds", "Parse, prepare, finish, or one forward pass.", "stage"
         )
         self._load_seconds = Gauge(
-            "sightline_model_load_seconds", "Time to load a model.", ("model",), registry=registry
+            "sightline_model_load_seconds",
+            "Time to load a model.",
+            ("model",),
+            registry=self._registry,
+        )
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"sightline_{name}", help_text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, help_text: str, *labels: str, buckets: Sequence[float] = _SECONDS
+    ) -> Histogram:
+        return Histogram(
+            f"sightline_{name}", help_text, labels, buckets=buckets, registry=self._registry
         )
 
     def observe_reply(self, endpoint: str, outcome: str, seconds: float) -> None:
