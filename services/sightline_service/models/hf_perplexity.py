@@ -161,7 +161,10 @@ def _load_image_model(
         template=template,
     )
     dialogue = DialogueFormat(tokenizer, processor, chat_template=bool(template))
-    return HfPerplexity(model, dialogue, takes_image=True, placement=placement, info=info)
+    served = HfPerplexity(model, dialogue, takes_image=True, placement=placement, info=info)
+    # A processor and a model that disagree on the number of image tokens fail here, not later.
+    served.score([served.prepare(PIL.Image.new("RGB", (64, 64)), "a", "a")])
+    return served
 
 
 def _load_text_model(

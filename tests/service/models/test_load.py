@@ -254,6 +254,32 @@ def test_a_model_of_another_kind_is_refused(name, kind, words, copies):
     assert words in refusal(kind, reference)
 
 
+def test_a_siglip_for_images_of_any_shape_is_refused(siglip_folder, tmp_path):
+    folder = tmp_path / "naflex"
+    shutil.copytree(siglip_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "siglip2"}))
+    assert "use a fixed-resolution SigLIP 2" in refusal("similarity", f"hf:{folder}")
+
+
+def test_a_detector_that_crops_its_images_is_refused(copies):
+    folder, kind, reference = copies["owlvit"]
+    (file,) = folder.glob("*processor_config.json")
+    settings = json.loads(file.read_text())
+    settings.get("image_processor", settings)["do_center_crop"] = True
+    file.write_text(json.dumps(settings))
+    assert "set do_center_crop to false" in refusal(kind, reference)
+
+
+@pytest.mark.parametrize("patch_size", [None, 4])
+def test_a_processor_that_disagrees_with_its_model_is_refused(patch_size, copies):
+    folder, kind, reference = copies["llava"]
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "patch_size": patch_size}))
+    assert f"cannot be loaded from {folder}" in refusal(kind, reference)
+
+
 @pytest.mark.parametrize("kind", LOADERS)
 def test_an_original_grounding_dino_names_the_extra_to_install(kind):
     message = refusal(kind, "groundingdino:config.py,weights.pth")
