@@ -102,10 +102,10 @@ def pope_answers(samples: Iterable[Sample]) -> tuple[tuple[Question, ...], dict[
         entry = sample.entry("question_id", "ground_truth")
         if entry is None:
             raise ValueError(f"{sample.place} has no question_id and ground_truth: is it POPE's?")
-        number = int(entry["question_id"])
+        number = _question_id(entry["question_id"], sample.place)
         if number in questions:
             raise ValueError(f"{sample.place}: question_id {number} occurs twice: give one split")
-        document = sample.fields.get("doc") or {}
+        document = sample.entry("question", "answer") or {}
         questions[number] = Question(
             number,
             str(document.get("image_source", f"question {number}")),
@@ -136,6 +136,13 @@ def captions_with_references(
         captions.append(Caption(sample.doc_id, sample.response))
         references[sample.doc_id] = tuple(map(str, texts))
     return tuple(captions), references
+
+
+def _question_id(value: object, place: str) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError(f"{place}: question_id is {value!r}: it must be a whole number") from None
 
 
 def _sample(line: str, place: str) -> Sample:

@@ -49,10 +49,10 @@ def build_questions(
 ) -> tuple[Question, ...]:
     """One split of `2 * per_image` questions an image: each "yes" is followed by a "no".
 
-    The images and the objects present that are asked for depend on the seed alone, so the splits
-    differ in their "no" questions only. An absent object is asked for once per image. Ties of
-    frequency go by the alphabet; where no object has ever gone with the one asked for before, the
-    adversarial choice is random.
+    In all splits of one seed the images and the objects present that are asked for are the same, so
+    the "no" questions alone differ. An absent object is asked for once per image. Ties of frequency
+    go by the alphabet; where no object has ever gone with the one asked for before, the adversarial
+    choice is random.
 
     Departures from the published builder: it asks for the first objects that the annotation lists,
     where these are drawn; and it writes "imange" for words with "an".
@@ -63,8 +63,11 @@ def build_questions(
             are counted among them.
 
     Raises:
-        ValueError: too few images are fit, or an image leaves too few objects to ask for.
+        ValueError: a number is below 1, too few images are fit, or an image leaves too few objects
+            to ask for.
     """
+    if min(images, per_image) < 1:
+        raise ValueError(f"images is {images} and per_image {per_image}: both must be 1 or more")
     fit = sorted(image for image, names in objects.items() if len(set(names)) >= per_image)
     if len(fit) < images:
         raise ValueError(

@@ -81,7 +81,7 @@ def test_a_pope_log_is_scored_as_the_harness_does(write):
 
 def test_image_and_wording_come_from_the_document_where_it_is_logged(write):
     row = pope_row(0, "Yes", "yes")
-    row["doc"] = {"question_id": "1", "question": "Is there a cup?", "image_source": "COCO_1"}
+    row["doc"] = {"question": "Is there a cup?", "answer": "yes", "image_source": "COCO_1"}
     (question,), _ = pope_answers(load_samples(write(row)))
     assert (question.image, question.text) == ("COCO_1", "Is there a cup?")
 
@@ -130,6 +130,10 @@ def test_a_log_of_another_kind_is_refused(write):
 def test_two_runs_or_splits_in_one_file_are_refused(write):
     with pytest.raises(ValueError, match=":2: doc_id 0 occurs twice"):
         load_samples(write(pope_row(0, "Yes", "yes"), pope_row(0, "No", "yes")))
+    named = pope_row(0, "Yes", "yes")
+    named["pope_accuracy"]["question_id"] = "q1"
+    with pytest.raises(ValueError, match=":1: question_id is 'q1'"):
+        pope_answers(load_samples(write(named)))
     second_split = pope_row(0, "Yes", "yes") | {"doc_id": 3000}
     with pytest.raises(ValueError, match=":2: question_id 1 occurs twice: give one split"):
         pope_answers(load_samples(write(pope_row(0, "Yes", "yes"), second_split)))

@@ -103,6 +103,8 @@ def test_images_with_too_few_objects_are_left_out():
 
 
 def test_what_cannot_be_built_is_named():
+    with pytest.raises(ValueError, match="images is 0 and per_image 3: both must be 1 or more"):
+        asked("random", {1: {"a", "b", "c"}}, images=0)
     with pytest.raises(ValueError, match="images is 2, but only 1 have 3 objects or more"):
         asked("random", {1: {"a", "b", "c"}, 2: {"a"}}, images=2)
     with pytest.raises(ValueError, match="image 1 leaves 1 objects to ask for where 3 are needed"):
