@@ -89,7 +89,7 @@ def model_config(vocabulary: int) -> dict[str, Any]:
 def build(vocabulary: int) -> CLIP:
     """A freshly initialised CLIP of that configuration."""
     config = model_config(vocabulary)
-    text = {k: v for k, v in config["text_cfg"].items()}
+    text: Any = dict(config["text_cfg"])  # annotated as a dataclass, taken as a dict too
     return CLIP(WIDTH, config["vision_cfg"], text, quick_gelu=False)
 
 
@@ -109,20 +109,18 @@ def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
 
 
 def encode_text(model: CLIP, ids: Tensor) -> Tensor:
-    """``CLIP.encode_text`` without its fixed length: equal, because attention is causal.
-
-    Unit rows.
-    """
+    """``CLIP.encode_text``, normalised, without its fixed length: attention is causal."""
+    text: Any = model  # its modules are annotated as tensors or modules
     length = ids.shape[1]
-    hidden = model.token_embedding(ids) + model.positional_embedding[:length]
-    hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
+    hidden = text.token_embedding(ids) + text.positional_embedding[:length]
+    hidden = text.ln_final(text.transformer(hidden, attn_mask=text.attn_mask[:length, :length]))
     pooled = hidden[torch.arange(len(ids)), ids.argmax(-1)]
-    return functional.normalize((pooled @ model.text_projection).float(), dim=-1)
+    return functional.normalize((pooled @ text.text_projection).float(), dim=-1)
 
 
 def encode_image(model: CLIP, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Unit embeddings of images (B, 128) and, at the last two layers, patches (B, 64, 128)."""
-    vision = model.visual
+    vision: Any = model.visual
     hidden = vision._embeds(pixels)
     levels: list[Tensor] = []
     for block in vision.transformer.resblocks:
