@@ -127,9 +127,9 @@ def _world_images(count: int, lexicon: Lexicon) -> tuple[CaptionedImage, ...]:
 
 
 def _world_profile() -> Path:
-    from sightline_world.weights import profile_path
+    from sightline_world.weights import path
 
-    return profile_path()
+    return path("similarity").parent / "profile.json"
 
 
 def _show(calibration: Calibration, out: Path) -> None:

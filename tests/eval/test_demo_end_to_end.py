@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from sightline_eval.demo_command import main
 
 
