@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP
-from open_clip.model import CLIP
 from transformers import AutoModelForZeroShotObjectDetection
 
 from sightline_world.captions import mentioned
-from sightline_world.categories import INDEX
 from sightline_world.categories import INDEX
 from sightline_world.scenes import Layout, SceneObject
 from sightline_world.training import captioner, detector, similarity
