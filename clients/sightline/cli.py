@@ -33,10 +33,12 @@ class Listing:
 
 LISTINGS: dict[str, Listing] = {
     "calibrate": Listing("build a calibration profile from captions and ground truth", "eval"),
+    "chair": Listing("count the objects that captions name but images lack", "eval"),
     "demo": Listing("score fresh scenes end to end and write an HTML report", "service,eval"),
     "ground": Listing("find phrases in an image and draw their boxes"),
     "score": Listing("score captions against images, word by word and sentence by sentence"),
     "serve": Listing("start the reward service", "service"),
+    "train": Listing("align a vision-language model on the service's scores", "trainers"),
     "world": Listing("draw scenes of EmojiWorld with their ground truth", "service"),
 }
 
