@@ -78,7 +78,7 @@ def measure_detector(folder: Path, split: Split, *, count: int = 1000) -> dict[s
     return asdict(detection_quality(found, [one.layout for one in drawn], THRESHOLD))
 
 
-def measure_captioner(folder: Path, split: Split, *, count: int = 500) -> dict[str, float]:
+def measure_captioner(folder: Path, split: Split, *, count: int = 300) -> dict[str, float]:
     """CHAIR and POPE of a captioner folder, flattened: "greedy chair_s" and so on."""
     figures: dict[str, float] = {}
     for name, value in asdict(captioner_quality(folder, split, count)).items():

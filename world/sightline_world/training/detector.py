@@ -34,10 +34,11 @@ from sightline_world.training.conversion import to_transformers
 from sightline_world.training.metrics import iou
 from sightline_world.training.optimiser import Optimiser, prepare_cpu
 from sightline_world.training.pool import MODEL_SIZE, Pool
-from sightline_world.training.similarity import CONTEXT, encode_text, pixel_values, token_ids
+from sightline_world.training.similarity import encode_text, pixel_values, token_ids
 from sightline_world.training.storage import save_half
 
 THRESHOLD = 0.35  # the service's default score threshold; the score scale is calibrated to it
+QUERY_TOKENS = 16  # queries are filled up to this length, as in the published OWL-ViTs
 _CLASS, _L1, _GIOU = 2.0, 5.0, 2.0  # loss weights
 
 
@@ -267,7 +268,7 @@ def save(model: OwlViTForObjectDetection, tokenizer: CLIPTokenizer, folder: Path
         image_mean=list(OPENAI_DATASET_MEAN),
         image_std=list(OPENAI_DATASET_STD),
     )
-    tokenizer.model_max_length = CONTEXT
+    tokenizer.model_max_length = QUERY_TOKENS
     save_half(model, folder)
     processor: Any = OwlViTProcessor  # its constructor is untyped
     processor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
