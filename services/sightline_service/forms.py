@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Message)
 
 MAX_PARTS = 1024
-_AS_TEXT = frozenset({"id", "image", "prompt", "text", "profile", "combine"})
-REPEATED = {"text": "texts", "phrase": "phrases"}
+_AS_TEXT = frozenset({"id", "image", "prompt", "text", "phrase", "profile", "combine"})
+REPEATED = {"text": "texts", "phrase": "phrases", "language_score": "language_scores"}
 """Form fields that may be given several times, and the message fields that they fill."""
 
 
@@ -66,29 +66,31 @@ class _PartCollector:
 def read_form(cls: type[M], content_type: str, body: bytes) -> M:
     """Reads a form as a request with one item.
 
-    `image` is a file or text, `text` and `phrase` may be given several times; any other field
-    that is not text (`weight`, `token_offsets`, ..) is JSON.
+    `image` is a file or text; `text`, `phrase` and `language_score` may be given several times; any
+    other field that is not text (`weight`, `token_offsets`, ..) is JSON.
 
     Raises:
         MalformedBodyError: the body is no multipart form.
-        InvalidFieldError: a field that should be JSON is not.
+        InvalidFieldError: a field that should be JSON is not, or one is given twice.
         pydantic.ValidationError: a field is unknown or has a wrong value.
     """
     request_fields = set(cls.model_fields) - {"items"}
     item_fields = _item_fields(cls)
     request: dict[str, object] = {}
     item: dict[str, object] = {}
+    repeated: dict[str, list[object]] = {}
     for part in _parts(content_type, body):
         plural = REPEATED.get(part.name)
         if plural in item_fields and (part.name != "text" or "texts" in item_fields):
-            values = item.setdefault(plural, [])
-            assert isinstance(values, list)
-            values.append(_text(part))
-        elif part.name in request_fields:
-            request[part.name] = _value(part)
+            repeated.setdefault(plural, []).append(_value(part))
         else:
-            item[part.name] = _value(part)
-    return cls.model_validate({**request, "items": [item]})
+            fields = request if part.name in request_fields else item
+            if part.name in fields:
+                raise InvalidFieldError(f"form field {part.name} is given twice", part.name)
+            fields[part.name] = _value(part)
+    for name in repeated.keys() & item.keys():
+        raise InvalidFieldError(f"form field {name} is given twice, as one and as several", name)
+    return cls.model_validate({**request, "items": [{**item, **repeated}]})
 
 
 def _item_fields(cls: type[Message]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Uploaded images by the hash of their bytes. Knows hashes; knows no pixels and no HTTP."""
+"""Images that were sent, by the hash of their bytes. Knows hashes; knows no pixels and no HTTP."""
 
 from sightline_proto import sha256_of
 from sightline_service.caches import ByteLru
@@ -25,6 +25,12 @@ class ImageStore:
     def get(self, sha256: str) -> bytes | None:
         """Returns the file's bytes, or None."""
         return self._images.get(sha256)
+
+    def keep(self, data: bytes) -> str:
+        """Keeps `data`, if there is room for it at all, and returns its hash."""
+        name = sha256_of(data)
+        self._images.put(name, data)
+        return name
 
     def put(self, sha256: str, data: bytes) -> bool:
         """Keeps `data`; returns whether the store is large enough for it.

@@ -82,6 +82,6 @@ def configure(log_format: Literal["json", "text"], level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(with_messages=level == "debug"))
     handler.addFilter(_WithRequestId())
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for chatty in ("uvicorn", "httpx", "httpcore", "urllib3", "PIL"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # The libraries narrate at level info what they load; here only their warnings count.
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("sightline_service").setLevel(level.upper())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import PIL.Image
 
-from sightline_proto import Image, sha256_of
+from sightline_proto import Image
 from sightline_service.errors import ImageNotFoundError
 from sightline_service.image_store import ImageStore
 from sightline_service.images import DecodeLimits, decode_image
@@ -53,4 +53,5 @@ class ImageSource:
 
     def _read(self, image: Image) -> EncodedImage:
         data = image.decode()
-        return EncodedImage(sha256_of(data), data, self._limits)
+        # Kept, so that the caller's next question about this image need not send it again.
+        return EncodedImage(self._store.keep(data), data, self._limits)

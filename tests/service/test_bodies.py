@@ -117,6 +117,46 @@ async def test_a_form_takes_an_image_by_hash_and_json_for_what_is_no_text(serve,
     assert [result["calibrated"] is None for result in item["results"]] == [False, False]
 
 
+async def test_a_form_takes_one_language_score_per_text(serve, image):
+    form = {"text": ["A dog.", "A cat."], "language_score": ["-0.5", "-1.5"]}
+    files = [("image", image())]
+    async with serve() as client:
+        one_by_one = await client.post("/sentence_reward", files=files, data=form)
+        as_json = await client.post(
+            "/sentence_reward",
+            files=files,
+            data={"text": form["text"], "language_scores": "[-0.5, -1.5]"},
+        )
+    assert one_by_one.status_code == 200, one_by_one.text
+    assert one_by_one.json()["items"] == as_json.json()["items"]
+
+
+@pytest.mark.parametrize(
+    ("form", "param"),
+    [
+        ({"text": "a dog", "weight": ["0.1", "0.2"]}, "weight"),
+        ({"text": "a dog", "texts": '["a cat"]'}, "texts"),
+    ],
+)
+async def test_a_form_field_that_is_given_twice_is_refused(serve, image, form, param):
+    async with serve() as client:
+        reply = await client.post("/sentence_reward", files=[("image", image())], data=form)
+    assert reply.status_code == 422
+    assert reply.json()["error"]["param"] == param
+    assert "given twice" in reply.json()["error"]["message"]
+
+
+async def test_an_image_that_was_sent_inline_is_known_by_its_hash(serve, image):
+    data = image()
+    named = {"items": [{"image": f"sha256:{sha256_of(data)}", "phrases": ["dog"]}]}
+    async with serve() as client:
+        before = await client.head(f"/v1/images/{sha256_of(data)}")
+        sent = await client.post("/ground", files=[("image", data)], data={"phrase": "dog"})
+        again = await client.post("/ground", json=named)
+    assert before.status_code == 404
+    assert sent.json()["items"] == again.json()["items"]
+
+
 def _each(values: str | list[str]) -> list[str]:
     return values if isinstance(values, list) else [values]
 
