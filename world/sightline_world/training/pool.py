@@ -40,7 +40,7 @@ class Pool:
 
 def model_view(image: Image.Image) -> npt.NDArray[np.uint8]:
     """The scene as the models' preprocessing resizes it: Pillow's bicubic, (96, 96, 3)."""
-    return np.asarray(image.resize((MODEL_SIZE, MODEL_SIZE), Image.Resampling.BICUBIC))
+    return np.array(image.resize((MODEL_SIZE, MODEL_SIZE), Image.Resampling.BICUBIC))
 
 
 def load_pool(split: Split, count: int, folder: Path, *, processes: int = 2) -> Pool:
