@@ -43,7 +43,7 @@ def load_model(auto_class: Any, checkpoint: Checkpoint, placement: Placement) ->
             which transformers would fill with random numbers.
     """
     checkpoint.check_weights()
-    transformers.logging.disable_progress_bar()  # a service's log is read by programs
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # unannotated
     model, report = auto_class.from_pretrained(
         checkpoint.folder,
         dtype=placement.dtype,
