@@ -36,8 +36,9 @@ class Findings:
         hard: how present objects separate from scene-likely absent ones, by level: "token" (nouns),
             "sentence" and "caption" (the same text with and without one swapped object), and
             "prior token", "prior caption" (the frequency of the objects in such scenes; no image).
-        gap: by how much words separate better than captions on the hard negatives, "pooled" and
-            "paired"; below 0 where captions do.
+        gap: by how much words separate better than captions on the hard negatives; below 0 where
+            captions do. "pooled" compares the AUROCs; "paired" the two swapped words with the two
+            captions that they are in, so that both sides answer the same question.
         chair: the captions' hallucinations, by kind.
         boxes: the detector's recall and precision at IoU 0.5.
         verdicts: how many of the captioner's mentions got which verdict, by "correct" and
@@ -69,13 +70,11 @@ def find(survey: Survey, lexicon: Lexicon, *, resamples: int = 500) -> Findings:
         },
         hard={name: separate(hard_scores(scenes, name), resamples=resamples) for name in _HARD},
         gap={
-            name: compare(
-                hard_scores(scenes, "token"),
-                hard_scores(scenes, "caption"),
-                statistic,
-                resamples=resamples,
+            name: compare(words, hard_scores(scenes, "caption"), statistic, resamples=resamples)
+            for name, words, statistic in (
+                ("pooled", hard_scores(scenes, "token"), pooled_auroc),
+                ("paired", [_swapped_words(scene) for scene in scenes], paired_accuracy_of),
             )
-            for name, statistic in (("pooled", pooled_auroc), ("paired", paired_accuracy_of))
         },
         chair={
             kind: summarise_chair(
@@ -116,6 +115,13 @@ def _mention_scores(text: ScoredText, level: str) -> ImageScores:
 def _hard_tokens(scene: SurveyedScene) -> ImageScores:
     present = _mention_scores(scene.faithful, "token").correct
     return ImageScores(present, _mention_scores(scene.swapped, "token").hallucinated)
+
+
+def _swapped_words(scene: SurveyedScene) -> ImageScores:
+    """The removed object against the inserted one: the word's view of the pair of captions."""
+    removed = (s.score for s in scene.faithful.spans if s.entity == scene.swap.removed)
+    inserted = (s.score for s in scene.swapped.spans if s.entity == scene.swap.inserted)
+    return ImageScores(tuple(removed), tuple(inserted))
 
 
 def _hard_sentences(scene: SurveyedScene) -> ImageScores:

@@ -62,11 +62,14 @@ def headline(findings: Findings) -> str:
 
 
 def _lead(findings: Findings) -> str:
-    frequency = findings.hard["prior token"].pooled.value
-    blind = "" if frequency is None else f" Frequency alone, without the image: {frequency:.2f}."
+    own = findings.own["greedy"]
+    token, sentence, caption = (_short(own[level].pooled) for level in LEVELS)
+    blind = _short(findings.hard["prior token"].pooled)
     return (
-        "Every comparison uses hard negatives: an object that is not in the picture but usually "
-        f"is in such scenes.{blind}"
+        "Tested with hard negatives: objects that are not in the picture but usually are in such "
+        f"scenes. Their frequency alone, without the image: {blind}. "
+        f"On what the captioner itself says: word {token}, its sentence {sentence}, its whole "
+        f"caption {caption}."
     )
 
 

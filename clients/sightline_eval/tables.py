@@ -44,7 +44,7 @@ def tabulate(findings: Findings) -> Iterator[PlainTable]:
         ),
         "Sentence and caption: a faithful text against the same text with one hard negative "
         "swapped in. No image: how often such scenes hold the object. Paired: right above wrong "
-        "in the same image.",
+        "in the same image; the difference of pairs is of the two swapped words alone.",
     )
     yield PlainTable(
         "The captioner's own mentions: correct against hallucinated",
