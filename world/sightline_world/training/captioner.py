@@ -149,7 +149,7 @@ class Trainer:
         return {"tokens": tokens.item(), "naming": naming.item()}
 
     def _optimise(self, peak: float, steps: int) -> Optimiser:
-        warmup = min(200, steps // 6)
+        warmup = max(1, min(200, steps // 6))
         return Optimiser(self.model.parameters(), peak=peak, steps=steps, warmup=warmup)
 
     def _restart(self) -> None:
