@@ -6,7 +6,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null || echo .venv-tools/bin/uv)
 RUN    := $(BIN)/python -m
-OUT    ?= build
 
 # One thread per process: two processes that spin on two cores slow each other down many times over.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
@@ -70,8 +69,9 @@ openapi: install ## rewrite proto/openapi.json and proto/sightline/v1/reward.pro
 	$(RUN) sightline_proto.schema
 	$(RUN) sightline_service.openapi
 
-world: install ## train the embedded models from nothing (about an hour on two cores)
-	$(RUN) sightline_world train all --out $(OUT)/world
+world: install ## train the embedded models from nothing and calibrate (about two hours on two cores)
+	$(RUN) sightline_world train all --out world/sightline_world/weights
+	$(BIN)/sightline calibrate --world
 
 build: install ## sdist and wheel in dist/
 	$(UV) build -q --out-dir dist

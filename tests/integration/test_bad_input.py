@@ -45,7 +45,7 @@ def bad_images(good: bytes) -> dict[str, tuple[str, str]]:
         "corrupt": (text_of(good[:200] + b"\xff" * 200 + good[400:]), "image_invalid"),
         "truncated": (text_of(good[: len(good) // 2]), "image_invalid"),
         "empty": ("", "image_invalid"),
-        "no image": (text_of(b"hello"), "image_format_not_supported"),
+        "no image": (text_of(b"hello"), "image_invalid"),
         "no base64": ("@@@@", "image_invalid"),
         "too many bytes": (noise(200_000), "image_too_large"),
         "too many pixels": (text_of(bomb(60_000, 60_000)), "image_too_large"),
