@@ -1,6 +1,8 @@
 """A tiny LLaVA of random weights, saved as a user would have it, and a service on a socket."""
 
+import contextlib
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -104,6 +106,8 @@ def tiny_llava(tmp_path_factory, tokenizer):
         image_seq_length=4,
     )
     model = LlavaForConditionalGeneration(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(15)  # as drawn, logits are so near 0 that nothing can be learned
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -131,6 +135,7 @@ class SocketService:
     def __init__(self, fake):
         self.fake = fake
         self._server = None
+        self._connections = []
         self._address = ("127.0.0.1", 0)
         self.open()
 
@@ -139,7 +144,7 @@ class SocketService:
         return f"http://127.0.0.1:{self._address[1]}"
 
     def open(self):
-        fake = self.fake
+        service, connections = self, self._connections
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -152,7 +157,7 @@ class SocketService:
                     headers=dict(self.headers),
                     content=body,
                 )
-                response = fake.handle_request(request)
+                response = service.fake.handle_request(request)
                 content = response.read()
                 self.send_response(response.status_code)
                 for name, value in response.headers.items():
@@ -172,6 +177,10 @@ class SocketService:
             daemon_threads = True
             allow_reuse_address = True
 
+            def process_request(self, request, client_address):
+                connections.append(request)
+                super().process_request(request, client_address)
+
         self._server = Server(self._address, Handler)
         self._address = self._server.server_address
         self._thread = threading.Thread(
@@ -184,6 +193,10 @@ class SocketService:
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._connections.clear()
             self._server = None
 
 
