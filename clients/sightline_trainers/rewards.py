@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from sightline import (
     DeadlineError,
@@ -74,6 +74,8 @@ class RewardConfig:
     """Which token of a word of several tokens is rewarded."""
     entities: tuple[str, ...] | None = None
     """Reward these objects only, by canonical name."""
+    mentions: Literal["every", "first"] = "every"
+    """Reward every mention of an object, or a response's first; later ones then earn nothing."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be asked."""
@@ -252,10 +254,13 @@ class RewardSource:
     ) -> Grades:
         config = self._config
         kept = [each for each in spans if config.entities is None or each.entity in config.entities]
+        if config.mentions == "first":
+            firsts = {each.entity: each for each in reversed(kept)}
+            kept = sorted(firsts.values(), key=lambda span: span.start)
         rewards = [self._reward_of(span) for span in kept]
         grades = _place(response, [(span.start, span.end) for span in kept], rewards, config.assign)
-        unchanged = self._profile is None and config.entities is None and config.assign == "last"
-        if unchanged and token_rewards is not None:
+        asked_for = self._profile is None and config.assign == "last" and len(kept) == len(spans)
+        if asked_for and token_rewards is not None:
             return replace(grades, values=tuple(token_rewards))
         return grades
 

@@ -170,6 +170,7 @@ class Run:
         Raises:
             RunStateError: the run was begun with another configuration.
         """
+        self.tracker.resume(self.resumed_from or 0)
         if self.resumed_from is None:
             return 0
         saved, facts = self.checkpoints.load(self.resumed_from, optimiser)
@@ -181,7 +182,6 @@ class Run:
         with torch.no_grad():
             for name, tensor in trained.items():
                 tensor.copy_(saved[name])
-        self.tracker.resume(self.resumed_from)
         return self.resumed_from
 
     def finish(self, policy: Policy, *, waited_s: float) -> None:

@@ -104,6 +104,16 @@ def test_only_the_named_entities_are_rewarded(tokenizer, source):
     assert min(grades.values) < 0 == max(grades.values)
 
 
+def test_a_repeated_object_may_earn_its_first_mention_alone(tokenizer, source):
+    asked = response(tokenizer, "A cat. A dog and a cat. Two cats.")
+    asking = source(mentions="first")
+    (grades,) = asking.wait(asking.ask_tokens([asked]))
+    places = [index for index, value in enumerate(grades.values) if value]
+    ends = [asked.token_offsets[index][1] for index in places]
+    assert ends == [len("A cat"), len("A cat. A dog")]
+    assert sum(grades.graded) == 2
+
+
 def test_each_sentences_score_stands_on_its_last_token(tokenizer, source):
     asked = response(tokenizer, "A cat. A dog.")
     asking = source()
