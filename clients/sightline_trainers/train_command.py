@@ -9,7 +9,11 @@ from typing import Any
 
 from sightline import SightlineError
 
-METHODS = {"aspo": "sightline_trainers.aspo", "fisao": "sightline_trainers.fisao"}
+METHODS = {
+    "aspo": "sightline_trainers.aspo",
+    "csr": "sightline_trainers.csr",
+    "fisao": "sightline_trainers.fisao",
+}
 """Each module has `Config`, a dataclass, and `train(config, *, resume)`."""
 
 _DESCRIPTION = """\
