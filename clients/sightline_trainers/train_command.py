@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported here because torch takes seconds, which a wrong argument should not.
     from sightline_trainers.configuration import describe, read_config
     from sightline_trainers.rewards import RewardOutageError, RewardRefusedError
+    from sightline_trainers.runs import DivergedError
+
+    expected = (ValueError, OSError, SightlineError, DivergedError)
 
     method: Any = importlib.import_module(METHODS[arguments.method])
     if arguments.fields:
@@ -36,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(method.Config, arguments.config, flags)
         method.train(config, resume=arguments.resume)
-    except (ValueError, OSError, SightlineError, RewardOutageError, RewardRefusedError) as error:
+    except (*expected, RewardOutageError, RewardRefusedError) as error:
         sys.stderr.write(f"sightline train: {error}\n")
         return 1
     except KeyboardInterrupt:

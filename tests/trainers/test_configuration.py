@@ -83,7 +83,7 @@ def test_every_field_is_listed_with_its_default_and_its_text():
     assert "--policy.lora_rank (default: 128)" in listed
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*_fisao.yaml")), ids=lambda path: path.name)
 def test_every_recipe_is_a_configuration(recipe):
     config = read_config(fisao.Config, recipe, [])
     assert plain(config)["output_dir"].startswith("runs/")
