@@ -13,6 +13,7 @@ METHODS = {
     "aspo": "sightline_trainers.aspo",
     "csr": "sightline_trainers.csr",
     "fisao": "sightline_trainers.fisao",
+    "svp": "sightline_trainers.svp",
 }
 """Each module has `Config`, a dataclass, and `train(config, *, resume)`."""
 
