@@ -44,7 +44,7 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
-extras: extra-sdk extra-service extra-eval
+extras: extra-sdk extra-service extra-eval extra-trainers
 
 # Each extra in an environment of its own: it must import with what it declares and nothing else.
 extra-%: install

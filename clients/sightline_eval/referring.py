@@ -1,4 +1,4 @@
-"""Referring expressions on the world: objects and ways to name them. Runs no model.
+"""Referring expressions on the world: objects and ways to name them. Knows no model.
 
 As in RefCOCO, a model sees the picture with one object boxed in red and describes it in a few
 words; `caption_metrics.score_captions` holds what it says against the references.

@@ -65,7 +65,8 @@ def test_a_service_that_takes_too_long_is_given_up():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_service_goes_down_with_a_process_that_is_told_to_stop(number):
     script = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it\n"
         "from sightline_eval.service_process import running_service\n"
         f"with running_service({FAKES!r}) as service:\n"
         "    service.await_ready()\n"

@@ -500,7 +500,7 @@ async def test_metrics_have_their_names_and_no_captions(serve, image):
         'sightline_stage_duration_seconds_count{stage="prepare"}',
         'sightline_stage_duration_seconds_count{stage="forward"}',
         'sightline_cache_misses_total{cache="embeddings"} 2.0',
-        'sightline_cache_bytes{cache="images"} 0.0',
+        'sightline_cache_misses_total{cache="images"} 0.0',
         'sightline_batch_queue_items{model="detector"} 0.0',
         'sightline_truncated_texts_total{endpoint="sentence_reward"} 0.0',
         "sightline_queue_items 0.0",

@@ -1,4 +1,4 @@
-"""transformers' LLaVA-type and text-only models as perplexity models, by teacher forcing."""
+"""transformers' models as perplexity models, by teacher forcing. Knows torch; knows no HTTP."""
 
 import inspect
 from collections.abc import Mapping, Sequence

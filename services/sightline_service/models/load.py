@@ -1,4 +1,4 @@
-"""References become models. Imports a library only when a reference asks for it."""
+"""References become models. Knows who loads what; knows a library only once it is asked for."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Folders in transformers' layout become models, image processors and tokenisers."""
+"""Folders in transformers' layout become models and processors. Knows files; knows no scores."""
 
 from typing import Any
 

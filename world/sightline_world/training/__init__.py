@@ -1,1 +1,1 @@
-"""How the shipped models are made from nothing; imported only by ``sightline world train``."""
+"""How the shipped models are made from nothing. Knows torch; nothing that serves knows it."""

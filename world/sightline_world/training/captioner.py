@@ -1,4 +1,4 @@
-"""Trains the captioner: a LLaVA that sees with the world's CLIP and captions with a habit.
+"""Trains the captioner, a LLaVA. Knows the world's CLIP and captions; knows no service.
 
 Its captions are the careless ones of ``captions.habitual``: that is where its hallucinations come
 from. Its yes/no answers are trained on the truth.

@@ -1,4 +1,4 @@
-"""Model cards: measures a saved model on unseen scenes, writes metrics.json and README.md."""
+"""Model cards: metrics.json and README.md of a saved model. Knows figures; trains nothing."""
 
 from __future__ import annotations
 

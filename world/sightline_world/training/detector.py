@@ -1,4 +1,4 @@
-"""Trains the zero-shot detector: an OWL-ViT that starts from the world's CLIP, text tower frozen.
+"""Trains the detector, an OWL-ViT that starts from the world's CLIP. Knows scenes, no service.
 
 Losses as in DETR and OWL-ViT: one-to-one matching, focal classification over the 67 names, L1 and
 generalised IoU on matched boxes.

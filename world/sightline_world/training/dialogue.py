@@ -1,4 +1,4 @@
-"""Turns scenes into the captioner's training rows: one image, then turns that all see it.
+"""Scenes as the captioner's training rows. Knows tokens; knows no model.
 
 A row holds the image once, followed by branches: a caption and several yes/no questions. A branch
 sees the image and itself, not its siblings, and its positions start right after the image, so each

@@ -1,7 +1,4 @@
-"""Figures that the model cards quote: AUROC, paired accuracy, CHAIR, overlap of boxes.
-
-Pure NumPy.
-"""
+"""Figures that the model cards quote: AUROC, CHAIR, overlap. Knows NumPy; knows no model."""
 
 from __future__ import annotations
 

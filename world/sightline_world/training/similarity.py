@@ -1,4 +1,4 @@
-"""Trains the CLIP that judges whether a text is true of a scene; writes an open_clip folder.
+"""Trains the CLIP that judges whether a text is true of a scene. Knows scenes; no service.
 
 Three losses, all of them on what the verifier is asked at serving time:
 nouns (is this object there? with scene-likely absent objects as half of the negatives),

@@ -1,4 +1,4 @@
-"""Measures the similarity model on unseen scenes: nouns, captions, the prior without vision."""
+"""The similarity model's figures on unseen scenes. Knows nouns and captions; trains nothing."""
 
 from __future__ import annotations
 
