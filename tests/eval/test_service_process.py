@@ -66,7 +66,7 @@ def test_a_service_that_takes_too_long_is_given_up():
 def test_the_service_goes_down_with_a_process_that_is_told_to_stop(number):
     script = (
         "import signal, time\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may ignore it
         "from sightline_eval.service_process import running_service\n"
         f"with running_service({FAKES!r}) as service:\n"
         "    service.await_ready()\n"
