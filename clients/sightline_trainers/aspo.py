@@ -1,20 +1,19 @@
 """ASPO: sentence-weighted preference optimisation (arXiv 2505.19100). Knows the method, no HTTP.
 
-    symbol            variable        shape   meaning
-    x                 prompts         B       question and clean image
-    y_c, y_r          ids_BT, mask_BT (2B, T) sampled tokens of chosen, then of rejected answers
-    log pi_theta      logp_BT         (2B, T) log-probabilities under the policy
-    log pi_ref        ref_BT          (2B, T) the same with the adapter off
-    s_i               segment_BT      (B, T)  the sentence of each chosen token; K on padding
-    lr_i              lr_BK           (B, K)  log pi_theta(s_i) - log pi_ref(s_i), 0 where none is
-    S_i, S'_i         cosines         B x K   similarity to the image (Eq. 6), min-max (Eq. 7)
-    PPL_i, PPL'_i     perplexities    B x K   perplexity (Eq. 9), negated and min-max
-    w_i               weight_BK       (B, K)  alpha S' + (1 - alpha) PPL' (Eq. 10), in [0, 1]
-    R_c, R_c*         plain_B, weighted_B (B,) sums of lr_i and of (1 + w_i) lr_i; beta cancels
-    k = R_c / R_c*    k_B             (B,)    the normaliser of Eq. 12
-    M*                margin_B        (B,)    Eq. 12; DPO's M (Eq. 11) where all w are 0
+    symbol          variable             shape   meaning
+    x               Case.prompt                  question and clean image
+    y_c, y_r        Case.pair                    chosen and rejected answer, as sampled ids
+    s_i             Case.segments                the K sentences of y_c, which partition its tokens
+    lr_i            y.lr_BK              (B, K)  log pi_theta(s_i) - log pi_ref(s_i); 0 past K
+    lr of y_r       y.rejected_lr_B      (B,)    the same of the whole rejected answer
+    S_i, S'_i       cosines              B x K   similarity to the image (Eq. 6), min-max (Eq. 7)
+    PPL_i, PPL'_i   perplexities         B x K   perplexity (Eq. 9), negated and min-max
+    w_i             weight_BK            (B, K)  alpha S' + (1 - alpha) PPL' (Eq. 10), in [0, 1]
+    R_c, R_c*       plain_B, weighted_B  (B,)    sums of lr_i and of (1 + w_i) lr_i; beta cancels
+    k = R_c / R_c*  k_B                  (B,)    the normaliser of Eq. 12
+    M*              margin_B             (B,)    Eq. 12; DPO's M (Eq. 11) where all w are 0
 
-Pairs come from `seva`. Answers are padded on the right. Departures from the paper:
+Pairs come from `seva`, pi_ref is the policy with its adapter off. Departures from the paper:
 
  1. k is detached. With its gradient, k R_c* = R_c for any weights: ASPO would be DPO to the last
     digit. Detached, the loss still has DPO's value, and the chosen sentences share its gradient in
@@ -27,7 +26,7 @@ Pairs come from `seva`. Answers are padded on the right. Departures from the pap
  4. The end token belongs to the last sentence. A metric that is equal for all sentences is 0.
  5. `level` "response" has one segment, so that within an answer nothing is left to weigh:
     min-max and k then run over the minibatch. At "token" S_i is the similarity of a token's word.
- 6. Pairs are lesson once per epoch (SeVa lists each twice) and the noise is seeded per image.
+ 6. Pairs are learnt once per epoch (SeVa lists each twice) and the noise is seeded per image.
  7. An own loop on accelerate instead of TRL's DPOTrainer: ids are as sampled, resuming is exact,
     InstructBLIP works. The tests hold loss and gradient against TRL's.
  8. Not in the paper, so ours: AdamW, gradient norm; warm-up is 0 as in SeVa.

@@ -1,6 +1,7 @@
 """ASPO's weights, normaliser and margin: hand-computed cases, DPO, and TRL's loss."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import logsigmoid
 
+from sightline_trainers import aspo
 from sightline_trainers.aspo import Config, aspo_margin, normaliser, weights
+from sightline_trainers.configuration import read_config
 from sightline_trainers.data import DataConfig
 from sightline_trainers.descent import cosine_rate
 
+RECIPES = Path(aspo.__file__).parent / "recipes"
 LR, WEIGHT, REJECTED = (0.7, -0.3, 1.1), (0.0, 1.0, 0.4), -0.4
 """The example of three sentences: R_c = 1.5, R_c* = 1.64, k = 0.9146."""
 
@@ -149,3 +153,19 @@ def test_the_rate_falls_along_a_cosine_and_needs_no_memory():
 def test_a_configuration_that_cannot_work_is_refused(tmp_path, changes, said):
     with pytest.raises(ValueError, match=said):
         Config(output_dir=tmp_path, data=DataConfig(format="world", limit=4), **changes)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*_aspo.yaml")), ids=lambda path: path.name)
+def test_every_recipe_is_a_configuration_of_the_papers_method(recipe):
+    config = read_config(Config, recipe, [])
+    assert (config.beta, config.alpha) == (0.1, 0.5)
+    assert (config.loss, config.level, config.metrics) == ("aspo", "sentence", "S+P")
+    assert recipe.stem.removesuffix("_aspo").replace("_", "-") in str(config.output_dir)
+
+
+def test_the_recipe_for_llava_has_the_papers_numbers():
+    config = read_config(Config, RECIPES / "llava15_7b_aspo.yaml", [])
+    assert (config.policy.lora_rank, config.policy.lora_alpha) == (1024, 2048)
+    assert (config.learning_rate, config.epochs) == (2e-6, 1)
+    assert config.minibatch * config.accumulation == 10
+    assert config.pairs.noise_step == 500
