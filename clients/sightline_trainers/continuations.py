@@ -1,10 +1,11 @@
 """Draws single sentences that continue a response. Knows transformers' generate; no reward.
 
-Shapes: B rows, V words. All rows are drawn in one call with a KV cache, prompts padded on the left.
+Shapes: B rows, V words. All rows are drawn in one call, prompts padded on the left; the KV cache
+of a prefix that several rows continue is computed once.
 """
 # ruff: noqa: N806 - a tensor's name ends in its shape
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import (
     GenerationConfig,
+    GenerationMixin,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
@@ -54,30 +56,64 @@ class SentenceSampler:
         The mean is the policy's own (temperature 1, nothing suppressed) over the ids without the
         end token, given the prompt and the prefix.
         """
-        policy, longest = self._policy, self._sampling.max_new_tokens
+        policy = self._policy
         device = next(policy.model.parameters()).device
-        rows = [_after(prompt, ids) for prompt, ids in zip(prompts, prefixes, strict=True)]
-        inputs = collate(rows, policy.prompts.pad_id, device)
-        length = inputs["input_ids"].shape[1]
+        inputs = self._inputs(prompts, [tuple(ids) for ids in prefixes], device)
+        length: int = inputs["input_ids"].shape[1]
         chooser = _Chooser(seeds, self._warpers(), policy.end_ids, self._image_ids, device)
-        stop = _NextSentence(
-            length, len(rows), policy.prompts.decode, self._stopping, frozenset(policy.end_ids)
-        )
-        config = cast(Any, GenerationConfig)(
-            do_sample=False,  # the chooser draws
-            max_new_tokens=longest + 1,
-            eos_token_id=list(policy.end_ids),
-            pad_token_id=policy.prompts.pad_id,
-        )
-        whole = cast(Any, policy.model).generate(
-            **inputs,
-            generation_config=config,
+        ends = frozenset(policy.end_ids)
+        stop = _NextSentence(length, len(seeds), policy.prompts.decode, self._stopping, ends)
+        whole = self._generate(
+            inputs,
+            self._sampling.max_new_tokens + 1,
             logits_processor=LogitsProcessorList([chooser]),
             stopping_criteria=StoppingCriteriaList([stop]),
         )
         log_probs = torch.stack(chooser.log_probs, dim=1).tolist()
-        ids = whole[:, length:].tolist()
+        ids = whole.sequences[:, length:].tolist()
         return [self._draw(*row) for row in zip(ids, log_probs, stop.lengths, strict=True)]
+
+    def _inputs(
+        self, prompts: Sequence[Prompt], prefixes: Sequence[tuple[int, ...]], device: torch.device
+    ) -> dict[str, Any]:
+        """The rows' inputs; rows after the same prefix share what the model computes of it."""
+        places: dict[Hashable, int] = {}
+        rows: list[Prompt] = []
+        index: list[int] = []
+        for row, (prompt, ids) in enumerate(zip(prompts, prefixes, strict=True)):
+            index.append(
+                places.setdefault((id(prompt), ids) if self._can_share else row, len(rows))
+            )
+            if len(places) > len(rows):
+                rows.append(_after(prompt, ids))
+        once = collate(rows, self._policy.prompts.pad_id, device)
+        if len(rows) == len(index):
+            return dict(once)
+        cache = self._generate(once, 1).past_key_values
+        cache.crop(-1)  # the last token is fed again, row by row
+        cache.batch_select_indices(torch.tensor(index, device=device))
+        repeated = {name: once[name][index] for name in ("input_ids", "attention_mask")}
+        return {**repeated, "past_key_values": cache}
+
+    def _generate(self, inputs: Mapping[str, Any], n_tokens: int, **options: Any) -> Any:  # noqa: ANN401 - untyped in transformers
+        config = cast(Any, GenerationConfig)(
+            do_sample=False,  # the chooser draws
+            max_new_tokens=n_tokens,
+            eos_token_id=list(self._policy.end_ids),
+            pad_token_id=self._policy.prompts.pad_id,
+            return_dict_in_generate=True,
+        )
+        return cast(Any, self._policy.model).generate(**inputs, generation_config=config, **options)
+
+    @property
+    def _can_share(self) -> bool:
+        """Whether generate goes on from a cache: not where a model has its own, or own positions.
+
+        Both need the image again.
+        """
+        inner: Any = self._policy.model.get_base_model()
+        positions = hasattr(getattr(inner, "model", inner), "get_rope_index")
+        return type(inner).generate is cast(Any, GenerationMixin).generate and not positions
 
     def _draw(self, ids: Sequence[int], log_probs: Sequence[float], stopped: int | None) -> Draw:
         end = next((n for n, each in enumerate(ids) if each in self._policy.end_ids), None)

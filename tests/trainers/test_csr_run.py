@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from sightline.testing import FakeService
 from sightline_core.csr import combine
 from sightline_trainers import csr, pair_building, rewards, runs
 from sightline_trainers.beam import SearchRules
-from sightline_trainers.configuration import plain
+from sightline_trainers.configuration import plain, read_config
 from sightline_trainers.data import DataConfig, load_image, read_rows
 from sightline_trainers.journal import Journal
 from sightline_trainers.policy import PolicyConfig, load_policy
@@ -410,3 +411,11 @@ def test_two_processes_find_the_same_pairs_and_learn_what_one_does(config):
     )
     for name in first:
         assert torch.allclose(first[name], second[name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("name", ["world_csr", "llava15_7b_csr", "llava15_13b_csr"])
+def test_the_recipes_can_be_read(name):
+    recipe = Path(csr.__file__).parent / f"recipes/{name}.yaml"
+    config = read_config(csr.Config, recipe, ["--search.weight", "0"])
+    assert config.iterations == 3
+    assert config.search.weight == 0.0

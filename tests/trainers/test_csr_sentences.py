@@ -193,3 +193,19 @@ def test_a_judgement_has_no_favourite_place(policy):
             ]
             odds.append(logs[0] - logs[1])
         assert value == pytest.approx(((odds[0] - odds[1]) / 2).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("can_share", [True, False])
+def test_siblings_that_share_a_prefix_are_drawn_as_if_alone(
+    policy, prompts, monkeypatch, can_share
+):
+    monkeypatch.setattr(SentenceSampler, "_can_share", can_share)
+    sampler = SentenceSampler(policy, Sampling(8))
+    rows = [(0, ()), (0, ()), (1, (40, 41)), (1, (40, 42)), (0, (40, 41)), (1, (40, 41)), (2, ())]
+    seeds = range(len(rows))
+    together = sampler.draw([prompts[n] for n, _ in rows], [ids for _, ids in rows], list(seeds))
+    assert together[0].ids != together[1].ids
+    for (n, prefix), seed, draw in zip(rows, seeds, together, strict=True):
+        (alone,) = sampler.draw([prompts[n]], [prefix], [seed])
+        assert alone.ids == draw.ids
+        assert alone.language == pytest.approx(draw.language, abs=1e-5)
