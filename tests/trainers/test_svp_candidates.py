@@ -8,7 +8,7 @@ import pytest
 from sightline_core.entities import load_vocabulary
 from sightline_core.grounding import phrases_in
 from sightline_proto import Detection
-from sightline_trainers import svp_prompts
+from sightline_trainers import svp, svp_prompts
 from sightline_trainers.candidates import (
     Candidate,
     CandidateFiles,
@@ -18,13 +18,16 @@ from sightline_trainers.candidates import (
     top_k,
 )
 from sightline_trainers.checkpoint import Process
+from sightline_trainers.configuration import read_config
 from sightline_trainers.data import DataConfig
 from sightline_trainers.grounding import GroundingConfig
 from sightline_trainers.projection import ProjectionConfig
 from sightline_trainers.queries import object_questions
 from sightline_trainers.svp import Config, _answer
+from sightline_trainers.train_command import main
 from sightline_world.captions import question
 
+RECIPES = Path(svp.__file__).parent / "recipes"
 GOOD = "In the image, a brown dog runs after a red ball on the wet grass."
 
 
@@ -315,3 +318,21 @@ def test_the_prompts_are_those_of_the_papers_appendix():
     )
     assert "Do not mention the bounding box coordinates." in svp_prompts.GROUNDED_SYSTEM
     assert "coordinates" not in svp_prompts.SAMPLING_SYSTEM
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*_svp.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_a_configuration_with_the_papers_counts(recipe):
+    config = read_config(Config, recipe, [])
+    images = config.data.limit
+    assert config.projection.k == {"world_svp": 2, "llava_ov_7b_svp": 1}.get(recipe.stem, 4)
+    if recipe.stem != "world_svp":
+        chosen = {1000: 4000, 2000: 2000}[images]
+        assert images * config.projection.k == chosen
+        assert config.projection.sampling_prompt == svp_prompts.SAMPLING_PROMPT
+
+
+def test_the_fields_can_be_listed(capsys):
+    assert main(["svp", "--fields"]) == 0
+    said = capsys.readouterr().out
+    assert "--projection.samples (default: 20)" in said
+    assert "--projection.boxes.nms_iou (default: 0.7)" in said

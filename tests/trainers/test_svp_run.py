@@ -29,7 +29,6 @@ from sightline_trainers.policy import PolicyConfig, load_policy
 from sightline_trainers.projection import ProjectionConfig
 from sightline_trainers.prompts import PromptFormat, collate
 from sightline_trainers.rewards import RewardConfig, RewardOutageError
-from sightline_trainers.train_command import main
 
 OBJECTS = ("cat", "dog", "cup", "bike", "car", "chair", "umbrella", "table")
 PLAIN, GROUNDED = "Describe the image.", "{grounding}\nDescribe the image."
@@ -147,14 +146,11 @@ def test_a_run_leaves_every_candidate_with_its_scores_and_learns_the_best(config
         assert not passed or len(chosen) == 2
         assert min(chosen, default=0) >= max(passed, default=0)
     steps = steps_of(run.output_dir)
-    updates = [step for step in steps if "loss" in step]
     n_chosen = sum(each["outcome"] == "chosen" for each in found)
-    assert len(updates) == n_chosen // 4 > 0
+    assert sum("loss" in step for step in steps) == n_chosen // 4 > 0
     assert set().union(*steps) == {"step", *svp.METRICS}
     assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
     assert steps[0]["S_chosen"] >= steps[0]["S"]
-    manifest = json.loads((run.output_dir / "manifest.json").read_text())
-    assert manifest["config"] == plain(run)
     assert (run.output_dir / "adapter/adapter_model.safetensors").is_file()
     assert "waiting for rewards" in capsys.readouterr().out
 
@@ -183,7 +179,7 @@ def test_the_loss_is_that_of_the_answer_alone_under_the_plain_question(config):
     svp.train(run)
     found = candidates_of(run.output_dir)
     chosen = [each for each in found if each["outcome"] == "chosen"]
-    chosen = sorted(chosen, key=lambda each: (each["place"], each["sample"]))
+    chosen.sort(key=lambda each: (each["place"], each["sample"]))
     order = svp.shuffled(len(chosen), 0, 0, 0)
     mine = [chosen[place] for place in order[:4]]
     policy = load_policy(run.policy, seed=0)
@@ -402,10 +398,3 @@ def test_two_processes_learn_what_one_does(config):
     assert moved > 0
     for name in first:
         assert torch.allclose(first[name], second[name], atol=1e-4), name
-
-
-def test_the_fields_can_be_listed(capsys):
-    assert main(["svp", "--fields"]) == 0
-    said = capsys.readouterr().out
-    assert "--projection.samples (default: 20)" in said
-    assert "--projection.boxes.nms_iou (default: 0.7)" in said
