@@ -384,7 +384,7 @@ def train(config: Config, *, resume: bool = False) -> None:
         n_processes=accelerator.num_processes,
     )
     run = runs.Run(
-        config, method="aspo", n_steps=schedule.n_steps, accelerator=accelerator, resume=resume
+        config, method=config.loss, n_steps=schedule.n_steps, accelerator=accelerator, resume=resume
     )
     with run.tracker, SegmentSource(config.reward, say=run.tracker.say) as source:
         facts = {"n_rows": len(rows), "pairs": seva.counts(answered), "metrics": METRICS}

@@ -39,7 +39,8 @@ class PairConfig:
     """
 
     folder: Path | None = None
-    """Where pairs are kept, for several runs to share; pairs/ in output_dir where left out."""
+    """Where pairs are kept, for several runs to share; pairs/ in output_dir where left out. The
+    model is known by its name there: empty the folder when its weights have changed."""
     noise_step: int = 500
     """How far the diffusion goes: 0 (hardly) to 999; 500 leaves 86 % of the signal."""
     max_new_tokens: int = 512
