@@ -51,7 +51,11 @@ class ProjectionConfig:
     """False is the ablation without grounding: drafts are learned, so select must be random."""
     boxes: GroundingConfig = field(default_factory=GroundingConfig)
     queries: Literal["none", "rows", "objects"] = "none"
-    """Visual queries besides descriptions (CVQ): each row's own prompt, or questions on objects."""
+    """Visual queries besides descriptions (CVQ): each row's own prompt, or questions on objects.
+
+    Objects are those that drafts name, half of them drafts of other images of the step in this
+    process, so more processes ask about others.
+    """
     sampling_prompt: str = svp_prompts.SAMPLING_PROMPT
     """What drafts are sampled with, and p of the scores."""
     grounded_prompt: str = svp_prompts.GROUNDED_PROMPT

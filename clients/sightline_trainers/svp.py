@@ -29,7 +29,8 @@ step of the run is either some images or one update. Departures from the paper:
     answered by the model as it was before the run; as many as descriptions were chosen.
  9. Not in the paper, so ours: temperature, nucleus, lengths, gradient norm; AdamW begins anew, with
     warm-up and cosine, in each iteration, and rows that do not fill a step are left out.
-10. Our own loop, not TRL's SFTTrainer: it learns ids as sampled and resumes exactly.
+10. Our own loop, not TRL's SFTTrainer: it learns ids as sampled and resumes exactly; its loss is
+    held against the one that SFTTrainer takes.
 """
 # ruff: noqa: N803, N806 - a tensor's name ends in its shape
 
@@ -40,7 +41,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Literal
 
 import torch
@@ -179,7 +180,7 @@ class Trainer:
         if self.run.resumed_from is None:
             self.files.clear()
             self.save()  # from here on the files are of this configuration
-        for position, act in enumerate(self._steps()):
+        for position, act in enumerate(islice(self._steps(), self.config.max_steps)):
             if position < self.step:
                 continue
             metrics = act()
@@ -188,8 +189,6 @@ class Trainer:
             self.run.tracker.log(self.step, metrics, shown=shown)
             if self.step % self.config.save_every == 0:
                 self.save()
-            if self.step == self.config.max_steps:
-                break
         self.save()
 
     def _steps(self) -> Iterator[Callable[[], dict[str, float]]]:

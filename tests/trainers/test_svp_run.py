@@ -280,9 +280,9 @@ def test_a_run_of_two_iterations_that_stops_anywhere_ends_like_one_that_went_thr
     whole, parts = config("whole", **changes), config("parts", **changes)
     svp.train(whole)
     steps = steps_of(whole.output_dir)
-    svp.train(replace(parts, max_steps=1))  # the first sampling step
-    svp.train(replace(parts, max_steps=4), resume=True)  # between updates
-    svp.train(replace(parts, max_steps=len(steps) - 3), resume=True)  # in the second iteration
+    for stop in (1, 4, 4, len(steps) - 3):  # sampling, learning, and both in the second iteration
+        svp.train(replace(parts, max_steps=stop), resume=stop > 1)
+        assert len(steps_of(parts.output_dir)) == stop
     svp.train(parts, resume=True)
     assert adapter_hash(whole.output_dir) == adapter_hash(parts.output_dir)
     assert timeless(whole.output_dir) == timeless(parts.output_dir)
