@@ -49,6 +49,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -247,7 +248,7 @@ class Trainer:
         parts = [
             Journal(self._journal(iteration, rank)).read() for rank in range(process.n_processes)
         ]
-        pairs, facts = summarise(record for part in parts for record in part)
+        pairs, facts = summarise(chain.from_iterable(parts), len(self.rows))
         return pairs, {**facts, "search_s": time.monotonic() - started}
 
     def learn(

@@ -1,4 +1,4 @@
-"""One step down the gradient: rate, bound on the norm, and a refusal of what is not finite."""
+"""One step down the gradient, refused where not finite. Knows optimisers; knows no method."""
 
 import math
 from collections.abc import Sequence

@@ -200,6 +200,8 @@ class JudgeBuilder:
         facts = {**_facts(case), "seed": case.seed, "samples": [first, second]}
         if not (first["ended"] and second["ended"]):
             return {**facts, "dropped": "unfinished"}
+        if not (first["text"].strip() and second["text"].strip()):
+            return {**facts, "dropped": "empty"}
         if first["text"].split() == second["text"].split():
             return {**facts, "dropped": "equal"}
         if not 2 * abs(preferred) > self._min_margin:

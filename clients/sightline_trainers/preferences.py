@@ -64,14 +64,18 @@ def completion_log_probs(
 
 
 def summarise(
-    records: Iterable[Mapping[str, Any]],
+    records: Iterable[Mapping[str, Any]], n_rows: int
 ) -> tuple[list[Preference], dict[str, float]]:
-    """The pairs of all records, in the order of rows, and what they are like on average."""
+    """The pairs of all records, in the order of rows, and what they are like on average.
+
+    Raises:
+        ValueError: there are not as many records as rows.
+    """
     pairs: list[Preference] = []
     sums: Counter[str] = Counter()
-    n_rows = 0
+    n_records = 0
     for record in records:
-        n_rows += 1
+        n_records += 1
         if record["dropped"] is not None:
             continue
         chosen, rejected = record["chosen"], record["rejected"]
@@ -80,6 +84,11 @@ def summarise(
         for side, response in (("chosen", chosen), ("rejected", rejected)):
             sums[f"{side}_tokens"] += len(response["ids"])
             sums.update({f"{side}_{n}": response[n] for n in ("value", "image") if n in response})
+    if n_records != n_rows:
+        raise ValueError(
+            f"the pairs' journals hold {n_records} of {n_rows} rows: put the missing ones back, or "
+            "begin a new run"
+        )
     pairs.sort(key=lambda pair: pair.row)
     means = {name: value / len(pairs) for name, value in sums.items()}
     return pairs, {"pairs": len(pairs), "dropped": 1 - len(pairs) / n_rows, **means}

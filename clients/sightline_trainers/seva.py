@@ -1,4 +1,4 @@
-"""Preference pairs by SeVa (Zhu et al., 2024): answers on clean and on noised images. No reward.
+"""Preference pairs by SeVa (Zhu et al., 2024), from noised images. Knows no reward.
 
 The chosen answer is the policy's greedy one, the rejected its greedy one to the same question about
 the image under diffusion noise. Every process answers its share of the batches and appends to a

@@ -126,10 +126,15 @@ def test_pairs_come_in_the_order_of_rows_whichever_process_made_them():
          "rejected": response([5], value=0.0, image=20.0)},
         {"row": 3, "dropped": "margin"},
     ]  # fmt: skip
-    pairs, facts = summarise(records)
+    pairs, facts = summarise(records, 4)
     assert pairs[0] == Preference(0, (4,), (5,), -1.0, -1.0)
     assert [pair.row for pair in pairs] == [0, 2]
     assert facts == {
         "pairs": 2, "dropped": 0.5, "chosen_value": 0.75, "rejected_value": 0.0,
         "chosen_image": 25.0, "rejected_image": 15.0, "chosen_tokens": 1.0, "rejected_tokens": 1.5,
     }  # fmt: skip
+
+
+def test_journals_that_lack_rows_are_refused():
+    with pytest.raises(ValueError, match="hold 1 of 2 rows"):
+        summarise([{"row": 1, "dropped": "equal"}], 2)
