@@ -49,7 +49,8 @@ from sightline_core.aspo import min_max, normalized_perplexities
 from sightline_trainers import runs, seva
 from sightline_trainers.checkpoint import Process
 from sightline_trainers.data import Row, load_image, read_rows
-from sightline_trainers.descent import cosine_rate, descend
+from sightline_trainers.descent import descend
+from sightline_trainers.learning_rate import warm_cosine
 from sightline_trainers.pair_log_probs import Case, PairLogProbs, pair_log_probs
 from sightline_trainers.policy import Policy, load_policy
 from sightline_trainers.rollout import cut
@@ -282,11 +283,11 @@ class Trainer:
                 self.run.accelerator.backward(loss_B.sum() / n_pairs)
             found.append(metrics)
         n_steps = config.epochs * self.schedule.steps_per_epoch
-        rate = cosine_rate(self.step, n_steps=n_steps, highest=config.learning_rate)
+        rate = config.learning_rate * warm_cosine(self.step, n_steps)
         norm = descend(
             self.run,
             self.optimiser,
-            list(self.trained.values()),
+            self.trained,
             losses=torch.stack([metrics["loss"] for metrics in found]),
             rate=rate,
             max_norm=config.max_grad_norm,

@@ -42,7 +42,6 @@ Departures from the paper:
 # ruff: noqa: N803, N806 - a tensor's name ends in its shape
 
 import copy
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -60,8 +59,10 @@ from torch.nn.functional import logsigmoid
 from sightline_trainers import runs
 from sightline_trainers.beam import SearchRules
 from sightline_trainers.data import Row, load_image, read_rows
+from sightline_trainers.descent import descend
 from sightline_trainers.journal import Journal
 from sightline_trainers.learning_rate import warm_cosine
+from sightline_trainers.likelihood import completion_log_probs
 from sightline_trainers.pair_building import (
     BeamBuilder,
     JudgeBuilder,
@@ -71,7 +72,7 @@ from sightline_trainers.pair_building import (
     prepare,
 )
 from sightline_trainers.policy import Policy, Sampling, export_adapter, load_policy
-from sightline_trainers.preferences import Preference, completion_log_probs, summarise
+from sightline_trainers.preferences import Preference, summarise
 from sightline_trainers.relevance import RelevanceSource
 from sightline_trainers.rollout import cut
 from sightline_trainers.schedule import Schedule, derived_seed
@@ -266,11 +267,10 @@ class Trainer:
             if self.step == config.max_steps:
                 return
             share = warm_cosine(number, schedule.n_steps, warmup=config.warmup)
-            for group in self.optimiser.param_groups:
-                group["lr"] = config.learning_rate * share
+            rate = config.learning_rate * share
             taken = [pairs[schedule.row(place)] for place in schedule.places(number)]
-            metrics = {"iteration": float(iteration), **self._update(taken)}
-            metrics["learning_rate"] = config.learning_rate * share
+            metrics = {"iteration": float(iteration), **self._update(taken, rate)}
+            metrics["learning_rate"] = rate
             metrics["reward_wait_s"] = self.source.waited_s - self.logged_wait_s
             self.logged_wait_s = self.source.waited_s
             self.step += 1
@@ -332,7 +332,7 @@ class Trainer:
             n_processes=process.n_processes,
         )
 
-    def _update(self, pairs: Sequence[Preference]) -> dict[str, float]:
+    def _update(self, pairs: Sequence[Preference], rate: float) -> dict[str, float]:
         """One optimiser step over this process's pairs."""
         config = self.config
         sums: Counter[str] = Counter()
@@ -343,20 +343,19 @@ class Trainer:
                 loss, metrics = self._loss(batch)
                 self.run.accelerator.backward(loss / len(pairs))
             sums.update({name: value.item() for name, value in metrics.items()})
-        parameters = list(self.trained.values())
-        norm = self.run.accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
-        assert isinstance(norm, Tensor)
-        if self.run.any_failed(not (math.isfinite(sums["loss"]) and bool(norm.isfinite()))):
-            raise runs.DivergedError(
-                f"step {self.step + 1}: the loss or its gradient is not finite; lower "
-                "learning_rate, then go on from the last checkpoint with --resume"
-            )
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        norm = descend(
+            self.run,
+            self.optimiser,
+            self.trained,
+            losses=torch.tensor(sums["loss"]),
+            rate=rate,
+            max_norm=config.max_grad_norm,
+            step=self.step + 1,
+        )
         totals = self.run.total(torch.tensor(list(sums.values()), dtype=torch.float64))
         n_pairs = len(pairs) * self.run.process.n_processes
         means = dict(zip(sums, (totals / n_pairs).tolist(), strict=True))
-        return {**means, "grad_norm": norm.item()}
+        return {**means, "grad_norm": norm}
 
     def _loss(self, pairs: Sequence[Preference]) -> tuple[Tensor, dict[str, Tensor]]:
         rows = [self.rows[pair.row] for pair in pairs]

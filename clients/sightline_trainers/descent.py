@@ -1,27 +1,18 @@
 """One step down the gradient, refused where not finite. Knows optimisers; knows no method."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline_trainers import runs
-
-
-def cosine_rate(step: int, *, n_steps: int, highest: float) -> float:
-    """The learning rate of step 0, 1, ..: `highest` at first, towards 0 at the last of `n_steps`.
-
-    It follows from the step alone, so that a resumed run needs no scheduler's state.
-    """
-    return highest * 0.5 * (1 + math.cos(math.pi * step / n_steps))
 
 
 def descend(
     run: runs.Run,
     optimiser: Any,  # noqa: ANN401 - accelerate's, which is untyped
-    parameters: Sequence[nn.Parameter],
+    trained: Mapping[str, Tensor],
     *,
     losses: Tensor,
     rate: float,
@@ -33,7 +24,7 @@ def descend(
     Args:
         run: its processes decide together.
         optimiser: has one learning rate for all parameters.
-        parameters: what is trained, with gradients.
+        trained: the parameters by name, with gradients.
         losses: the step's losses in this process.
         rate: the learning rate.
         max_norm: the gradient is scaled down to this norm.
@@ -42,7 +33,7 @@ def descend(
     Raises:
         DivergedError: a loss or the norm is not finite in some process; nothing has changed.
     """
-    norm = run.accelerator.clip_grad_norm_(parameters, max_norm)
+    norm = run.accelerator.clip_grad_norm_(list(trained.values()), max_norm)
     assert isinstance(norm, Tensor)
     if run.any_failed(not bool(torch.isfinite(losses).all() and torch.isfinite(norm))):
         raise runs.DivergedError(

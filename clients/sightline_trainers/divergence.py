@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
+from sightline_trainers.logprobs import padded
 from sightline_trainers.policy import Policy
 from sightline_trainers.prompts import Prompt, collate
 
@@ -160,13 +160,3 @@ class GapMeter:
                 "miss: choose another model"
             )
         self._checked = True
-
-
-def padded(
-    completions: Sequence[Sequence[int]], pad_id: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Ids and mask of completions, both (B, T) int64, filled up on the right."""
-    rows = [torch.tensor(each, dtype=torch.long) for each in completions]
-    ids_BT = pad_sequence(rows, batch_first=True, padding_value=pad_id)
-    mask_BT = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    return ids_BT.to(device), mask_BT.to(device)

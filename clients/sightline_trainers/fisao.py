@@ -41,6 +41,7 @@ from torch import Tensor
 
 from sightline_trainers import runs
 from sightline_trainers.data import Row, read_rows
+from sightline_trainers.descent import descend
 from sightline_trainers.gae import generalised_advantages, value_loss
 from sightline_trainers.logprobs import masked_mean, token_log_probs
 from sightline_trainers.policy import Policy, Sampling, load_policy
@@ -294,7 +295,16 @@ class Trainer:
                         loss, metrics = self._loss(rollout, batch, n_tokens)
                         self.run.accelerator.backward(loss)
                     found.append({**metrics, "loss": metrics["loss"] * len(batches)})
-                found[-1]["grad_norm"] = self._apply(torch.stack([each["loss"] for each in found]))
+                norm = descend(
+                    self.run,
+                    self.optimiser,
+                    self.trained,
+                    losses=torch.stack([each["loss"] for each in found]),
+                    rate=config.learning_rate,
+                    max_norm=config.max_grad_norm,
+                    step=self.step + 1,
+                )
+                found[-1]["grad_norm"] = n_tokens.new_tensor(norm)
         return self._update_metrics(found)
 
     def _loss(
@@ -317,20 +327,6 @@ class Trainer:
             )
             loss = loss + config.value_coefficient * critic
         return loss, {**metrics, "loss": loss.detach()}
-
-    def _apply(self, losses: Tensor) -> Tensor:
-        """One optimiser step, unless a number is not finite in any process."""
-        parameters = list(self.trained.values())
-        norm = self.run.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        assert isinstance(norm, Tensor)
-        if self.run.any_failed(not bool(torch.isfinite(losses).all() and torch.isfinite(norm))):
-            raise runs.DivergedError(
-                f"step {self.step + 1}: the loss or its gradient is not finite; lower "
-                "learning_rate, then go on from the last checkpoint with --resume"
-            )
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        return norm
 
     def save(self) -> None:
         """Writes a checkpoint of the steps that are done."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import PIL.Image
 import torch
 
+from sightline_trainers.likelihood import completion_log_probs
 from sightline_trainers.policy import Policy
-from sightline_trainers.preferences import completion_log_probs
 
 QUESTION = """\
 Now you act as a judge, helping me determine which of the two texts I provide is closer to the \

@@ -3,9 +3,11 @@
 import math
 
 
-def warm_cosine(step: int, n_steps: int, *, warmup: float) -> float:
+def warm_cosine(step: int, n_steps: int, *, warmup: float = 0.0) -> float:
     """The share of the peak at step 0, 1, ..: a linear rise over a share of the steps, then half
     a cosine that would reach 0 after the last.
+
+    It follows from the step alone, so that a resumed run needs no scheduler's state.
     """
     n_rising = math.ceil(warmup * n_steps)
     if step < n_rising:

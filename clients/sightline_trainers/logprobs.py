@@ -3,10 +3,13 @@
 Shapes: B sequences, T completion tokens, V words of the vocabulary. A completion is padded on the
 right and its mask is 1 on its tokens, the end token included, and 0 on padding. Natural logarithms.
 """
-# ruff: noqa: N803 - a tensor's name ends in its shape
+# ruff: noqa: N803, N806 - a tensor's name ends in its shape
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 def token_log_probs(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:
@@ -33,6 +36,16 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values where the mask is 1; 0 where it is nowhere."""
     mask = mask.to(values.dtype)
     return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def padded(
+    completions: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids and mask of completions, both (B, T) int64, filled up on the right."""
+    rows = [torch.tensor(each, dtype=torch.long) for each in completions]
+    ids_BT = pad_sequence(rows, batch_first=True, padding_value=pad_id)
+    mask_BT = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    return ids_BT.to(device), mask_BT.to(device)
 
 
 def mask_after_end(ids_BT: Tensor, end_ids: tuple[int, ...]) -> Tensor:

@@ -30,8 +30,8 @@ from sightline_trainers.beam import (
 )
 from sightline_trainers.continuations import SentenceSampler
 from sightline_trainers.data import Row, load_image
+from sightline_trainers.likelihood import completion_log_probs
 from sightline_trainers.policy import Policy, Sampling
-from sightline_trainers.preferences import completion_log_probs
 from sightline_trainers.prompts import Prompt
 from sightline_trainers.relevance import Candidates, RelevanceSource
 from sightline_trainers.rollout import cut

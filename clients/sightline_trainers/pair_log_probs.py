@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sightline_trainers.logprobs import token_log_probs
+from sightline_trainers.likelihood import token_likelihoods
 from sightline_trainers.policy import Policy
-from sightline_trainers.prompts import Prompt, collate
+from sightline_trainers.prompts import Prompt
 from sightline_trainers.segments import Segments
 from sightline_trainers.seva import Pair
 
@@ -64,38 +64,24 @@ def pair_log_probs(policy: Policy, trained: nn.Module, cases: Sequence[Case]) ->
         trained: the policy, or what wraps it for training on several devices.
         cases: the pairs.
     """
-    device = next(policy.parameters()).device
-    pairs, prompts = [case.pair for case in cases], [case.prompt for case in cases]
+    pairs, prompts = [case.pair for case in cases], [case.prompt for case in cases] * 2
     answers = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
-    ids_2BT, mask_2BT = (each.to(device) for each in stacked(answers, policy.prompts.pad_id))
-    inputs = collate([*prompts, *prompts], policy.prompts.pad_id, device)
     with torch.no_grad(), policy.reference():
-        ref_2BT = token_log_probs(policy(inputs, ids_2BT, mask_2BT)[0], ids_2BT)
-    logp_2BT = token_log_probs(trained(inputs, ids_2BT, mask_2BT)[0], ids_2BT)
-    lr_2BT = (logp_2BT - ref_2BT) * mask_2BT
+        ref_2BT, _ = token_likelihoods(policy, prompts, answers)
+    logp_2BT, mask_2BT = token_likelihoods(policy, prompts, answers, model=trained)
+    lr_2BT = logp_2BT - ref_2BT
     n, n_segments = len(cases), max(len(case.segments.pieces) for case in cases)
-    segment_BT = torch.full(ids_2BT[:n].shape, n_segments)
+    segment_BT = torch.full(mask_2BT[:n].shape, n_segments)
     for row, case in enumerate(cases):
         of_token = case.segments.of_token
         segment_BT[row, : len(of_token)] = torch.tensor(of_token)
-    segment_BT = segment_BT.to(device)
+    segment_BT = segment_BT.to(mask_2BT.device)
     return PairLogProbs(
         segment_sums(lr_2BT[:n], segment_BT, n_segments),
         lr_2BT[n:].sum(1),
         segment_sums(logp_2BT[:n].detach(), segment_BT, n_segments),
         segment_sums(mask_2BT[:n].float(), segment_BT, n_segments),
     )
-
-
-def stacked(answers: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask, both (B, T) int64, of answers of different lengths."""
-    length = max(1, *(len(ids) for ids in answers))
-    ids_BT = torch.full((len(answers), length), pad_id)
-    mask_BT = torch.zeros_like(ids_BT)
-    for row, ids in enumerate(answers):
-        ids_BT[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
-        mask_BT[row, : len(ids)] = 1
-    return ids_BT, mask_BT
 
 
 def segment_sums(values_BT: Tensor, segment_BT: Tensor, n_segments: int) -> Tensor:

@@ -1,20 +1,9 @@
-"""Chosen and rejected responses as token ids, and their log-probabilities. Knows no method.
-
-Shapes: N pairs, B = 2 N responses, T their tokens, padded on the right.
-"""
-# ruff: noqa: N806 - a tensor's name ends in its shape
+"""Chosen and rejected responses as token ids, from a journal's records. Knows no tensor."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import Tensor, nn
-
-from sightline_trainers.logprobs import token_log_probs
-from sightline_trainers.policy import Policy
-from sightline_trainers.prompts import Prompt, collate
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +23,6 @@ class Preference:
     rejected: tuple[int, ...]
     chosen_reference: float
     rejected_reference: float
-
-
-def completion_log_probs(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    completions: Sequence[Sequence[int]],
-    *,
-    model: nn.Module | None = None,
-) -> Tensor:
-    """The summed log-probability of each completion given its prompt, (B,), nats.
-
-    Args:
-        policy: gives the prompt format and the device.
-        prompts: one per completion.
-        completions: the ids as they were sampled; none may be empty.
-        model: runs the forward pass instead of the policy (its wrapper with several processes).
-    """
-    device = next(policy.parameters()).device
-    pad_id = policy.prompts.pad_id
-    length = max(map(len, completions))
-    padded = [[*ids, *[pad_id] * (length - len(ids))] for ids in completions]
-    marks = [[1] * len(ids) + [0] * (length - len(ids)) for ids in completions]
-    ids_BT = torch.tensor(padded, device=device)
-    mask_BT = torch.tensor(marks, device=device)
-    forward: Any = policy if model is None else model
-    logits_BTV, _ = forward(collate(prompts, pad_id, device), ids_BT, mask_BT)
-    return (token_log_probs(logits_BTV, ids_BT) * mask_BT).sum(1)
 
 
 def summarise(

@@ -52,13 +52,11 @@ from sightline_trainers.candidates import Candidate, CandidateFiles, tallies
 from sightline_trainers.checkpoint import write_whole
 from sightline_trainers.data import Row, load_image, read_rows
 from sightline_trainers.descent import descend
-from sightline_trainers.divergence import padded
 from sightline_trainers.grounding import GroundingSource
 from sightline_trainers.learning_rate import warm_cosine
-from sightline_trainers.logprobs import token_log_probs
+from sightline_trainers.likelihood import token_likelihoods
 from sightline_trainers.policy import Policy, load_policy
 from sightline_trainers.projection import ProjectionConfig, Projector, load_seed
-from sightline_trainers.prompts import collate
 from sightline_trainers.rollout import cut
 from sightline_trainers.schedule import Schedule, shuffled
 from sightline_trainers.tracking import write_output
@@ -257,7 +255,7 @@ class Trainer:
         norm = descend(
             self.run,
             self.optimiser,
-            list(self.trained.values()),
+            self.trained,
             losses=torch.stack(losses),
             rate=rate,
             max_norm=config.max_grad_norm,
@@ -290,10 +288,9 @@ class Trainer:
             self.policy.prompts.encode(load_image(self.rows[each.row])[0], each.prompt)
             for each in pairs
         ]
-        pad_id, device = self.policy.prompts.pad_id, self.run.accelerator.device
-        ids_BT, mask_BT = padded([each.ids for each in pairs], pad_id, device)
-        logits_BTV, _ = self.model(collate(prompts, pad_id, device), ids_BT, mask_BT)
-        return sft_loss(token_log_probs(logits_BTV, ids_BT), mask_BT, divisor=divisor)
+        answers = [each.ids for each in pairs]
+        logp_BT, mask_BT = token_likelihoods(self.policy, prompts, answers, model=self.model)
+        return sft_loss(logp_BT, mask_BT, divisor=divisor)
 
     def save(self) -> None:
         """Writes a checkpoint of the steps that are done."""

@@ -13,7 +13,7 @@ from sightline_trainers import aspo
 from sightline_trainers.aspo import Config, aspo_margin, normaliser, weights
 from sightline_trainers.configuration import read_config
 from sightline_trainers.data import DataConfig
-from sightline_trainers.descent import cosine_rate
+from sightline_trainers.learning_rate import warm_cosine
 
 RECIPES = Path(aspo.__file__).parent / "recipes"
 LR, WEIGHT, REJECTED = (0.7, -0.3, 1.1), (0.0, 1.0, 0.4), -0.4
@@ -137,7 +137,7 @@ def test_where_all_sentences_moved_the_same_way_the_value_is_dpos(segments):
 
 
 def test_the_rate_falls_along_a_cosine_and_needs_no_memory():
-    rates = [cosine_rate(step, n_steps=4, highest=2.0) for step in range(4)]
+    rates = [2.0 * warm_cosine(step, 4) for step in range(4)]
     assert rates == pytest.approx([2.0, 1 + math.sqrt(0.5), 1.0, 1 - math.sqrt(0.5)])
 
 

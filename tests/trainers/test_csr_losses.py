@@ -9,8 +9,9 @@ import torch
 
 from sightline_trainers.csr import dpo_loss
 from sightline_trainers.learning_rate import warm_cosine
+from sightline_trainers.likelihood import completion_log_probs
 from sightline_trainers.policy import PolicyConfig, load_policy
-from sightline_trainers.preferences import Preference, completion_log_probs, summarise
+from sightline_trainers.preferences import Preference, summarise
 from sightline_trainers.prompts import collate
 
 

@@ -25,8 +25,8 @@ from sightline_trainers.beam import SearchRules
 from sightline_trainers.configuration import plain, read_config
 from sightline_trainers.data import DataConfig, load_image, read_rows
 from sightline_trainers.journal import Journal
+from sightline_trainers.likelihood import completion_log_probs
 from sightline_trainers.policy import PolicyConfig, load_policy
-from sightline_trainers.preferences import completion_log_probs
 from sightline_trainers.prompts import PromptFormat
 from sightline_trainers.rewards import RewardConfig, RewardOutageError
 

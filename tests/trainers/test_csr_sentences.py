@@ -7,9 +7,9 @@ import torch
 
 from sightline_trainers import judge
 from sightline_trainers.continuations import SentenceSampler
+from sightline_trainers.likelihood import completion_log_probs
 from sightline_trainers.logprobs import token_log_probs
 from sightline_trainers.policy import PolicyConfig, Sampling, load_policy
-from sightline_trainers.preferences import completion_log_probs
 from sightline_trainers.prompts import collate
 
 QUESTIONS = ["Describe the image.", "What?", "What is on the table, and where?"]

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline_trainers import divergence, svp
+from sightline_trainers import svp
 from sightline_trainers.data import DataConfig, load_image, read_rows
-from sightline_trainers.divergence import GapMeter, captured_head_inputs, gaps_at, padded
-from sightline_trainers.logprobs import token_log_probs
+from sightline_trainers.divergence import GapMeter, captured_head_inputs, gaps_at
+from sightline_trainers.logprobs import padded, token_log_probs
 from sightline_trainers.policy import PolicyConfig, load_policy
 from sightline_trainers.prompts import collate
 
@@ -196,7 +196,7 @@ def test_a_model_that_changes_its_logits_after_the_head_is_refused(policy, pictu
 
 
 def test_completions_are_filled_up_on_the_right():
-    ids, mask = divergence.padded([[5, 6], [7]], 9, torch.device("cpu"))
+    ids, mask = padded([[5, 6], [7]], 9, torch.device("cpu"))
     assert ids.tolist() == [[5, 6], [7, 9]]
     assert mask.tolist() == [[1, 1], [1, 0]]
 
