@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import httpx
 
@@ -24,6 +24,19 @@ _NO_URL = (
 )
 
 
+class GivenUrl(str):
+    """One URL, or several separated by commas, that messages call by where it was given."""
+
+    __slots__ = ("origin",)
+    origin: str
+
+    def __new__(cls, url: str, origin: str) -> Self:
+        """Returns `url`, given as `origin`, such as a flag."""
+        given = super().__new__(cls, url)
+        given.origin = origin
+        return given
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
     """Where the service is and how patiently to ask it.
@@ -35,6 +48,7 @@ class ClientConfig:
         retries: further attempts after the first, for failures that may pass.
         max_concurrency: requests in flight at once.
         wire: how bodies travel; both give the same scores, protobuf is smaller.
+        origin: what messages call the setting that the addresses came from.
 
     Raises:
         ConfigurationError: a value is impossible.
@@ -46,13 +60,14 @@ class ClientConfig:
     retries: int = 4
     max_concurrency: int = 32
     wire: Wire = "protobuf"
+    origin: str = "base_url"
 
     def __post_init__(self) -> None:
         """Refuses what cannot be."""
         if not self.base_urls:
             raise ConfigurationError(_NO_URL)
         for url in self.base_urls:
-            _check_url(url)
+            _check_url(url, self.origin)
         if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
             raise ConfigurationError(f"timeout_s is {self.timeout_s!r}: give seconds above 0")
         if self.retries < 0:
@@ -83,6 +98,7 @@ def read_config(
         ConfigurationError: no URL is given anywhere, or a value is impossible.
     """
     given = environment.get(URL_VARIABLE, "") if base_url is None else base_url
+    origin = URL_VARIABLE if base_url is None else getattr(base_url, "origin", "base_url")
     urls = given.split(",") if isinstance(given, str) else given
     key = environment.get(API_KEY_VARIABLE) if api_key is None else api_key
     return ClientConfig(
@@ -92,20 +108,21 @@ def read_config(
         retries=retries,
         max_concurrency=max_concurrency,
         wire=wire,
+        origin=origin,
     )
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, origin: str) -> None:
     mend = "write it as http://host:port or https://host"
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ConfigurationError(f"base_url {url!r} is not a URL ({error}): {mend}") from None
+        raise ConfigurationError(f"{origin} {url!r} is not a URL ({error}): {mend}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigurationError(f"base_url {url!r} has no http(s) scheme and host: {mend}")
+        raise ConfigurationError(f"{origin} {url!r} has no http(s) scheme and host: {mend}")
     if parsed.userinfo:
         raise ConfigurationError(
-            f"base_url for {parsed.host} holds a password: give api_key instead"
+            f"{origin} for {parsed.host} holds a password: give api_key instead"
         )
     if parsed.query or parsed.fragment:
-        raise ConfigurationError(f"base_url {url!r} holds a query or a fragment: {mend}")
+        raise ConfigurationError(f"{origin} {url!r} holds a query or a fragment: {mend}")

@@ -3,6 +3,7 @@
 import argparse
 
 from sightline.client import RewardClient
+from sightline.config import GivenUrl
 
 
 def add_connection_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,4 +28,5 @@ def connect(arguments: argparse.Namespace) -> RewardClient:
     Raises:
         ConfigurationError: no URL is given, or a value is impossible.
     """
-    return RewardClient(arguments.url, timeout_s=arguments.timeout)
+    url = None if arguments.url is None else GivenUrl(arguments.url, "--url")
+    return RewardClient(url, timeout_s=arguments.timeout)

@@ -196,10 +196,11 @@ class Delivery:
 
     def _error(self, call: Call, outcome: Outcome) -> ServiceError:
         if isinstance(outcome, httpx.Response):
-            return _refusal(call, outcome)
+            return _refusal(call, outcome, self._config.origin)
         reason = str(outcome) or type(outcome).__name__
         error: ServiceError = UnreachableError(
-            f"{call.url} cannot be reached: {reason}", call.circumstances()
+            f"{call.url} (from {self._config.origin}) cannot be reached: {reason}",
+            call.circumstances(),
         )
         if isinstance(outcome, httpx.TimeoutException) and not isinstance(
             outcome, httpx.ConnectTimeout
@@ -223,23 +224,23 @@ def _rest(error: ServiceError, delay: float) -> float:
     return delay if busy else max(delay, BREAK_S)
 
 
-def _refusal(call: Call, response: httpx.Response) -> ServiceError:
+def _refusal(call: Call, response: httpx.Response, origin: str) -> ServiceError:
     detail = bodies.error_of(response)
     known = replace(call.circumstances(), status=response.status_code)
     if detail is None:
-        return status_error(_unexplained(response), known)
+        return status_error(_unexplained(response, origin), known)
     known = replace(known, code=detail.code, param=detail.param)
     if detail.code == ErrorCode.DEADLINE_EXCEEDED:
         return DeadlineError(detail.message, known)
     return status_error(detail.message, known)
 
 
-def _unexplained(response: httpx.Response) -> str:
+def _unexplained(response: httpx.Response, origin: str) -> str:
     said = (
         f"{response.request.url} answered {response.status_code} {response.reason_phrase}".strip()
     )
     if response.is_redirect:
-        return f"{said}: it points to {response.headers.get('Location')}, use that as base_url"
+        return f"{said}: it points to {response.headers.get('Location')}, use that as {origin}"
     if response.status_code in (404, 405):
         return f"{said}: is this a Sightline service?"
     return said

@@ -78,7 +78,7 @@ class FakeService(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     Attributes:
         requests: everything that was sent, in order.
-        images: uploads by their SHA-256; remove one to make the service forget it.
+        images: all images that came, by their SHA-256; remove one to make the service forget it.
     """
 
     def __init__(self, cosine: Cosine = hashed_cosine) -> None:
@@ -168,9 +168,13 @@ class FakeService(httpx.BaseTransport, httpx.AsyncBaseTransport):
             return kind.model_validate({"index": place, "id": item.id, "error": error})
 
     def _bytes(self, image: Image) -> bytes:
-        if image.sha256 is not None and image.sha256 not in self.images:
+        if image.sha256 is None:
+            data = image.decode()
+            self.images[sha256_of(data)] = data
+        elif image.sha256 in self.images:
+            data = self.images[image.sha256]
+        else:
             raise _RefusedError(ErrorCode.IMAGE_NOT_FOUND, f"no image sha256:{image.sha256}")
-        data = self.images[image.sha256] if image.sha256 is not None else image.decode()
         if data.startswith(b"broken"):
             raise _RefusedError(ErrorCode.IMAGE_INVALID, "the bytes are no image")
         return data

@@ -21,6 +21,7 @@ from sightline import (
     UnavailableError,
     UnreachableError,
 )
+from sightline.config import GivenUrl
 from sightline_core.alignment import Assign, align_rewards
 from sightline_core.fisao import Profile, span_reward, to_scale
 from sightline_proto import (
@@ -146,7 +147,8 @@ class RewardSource:
     ) -> None:
         self._config = config
         self._profile = config.read_profile()
-        self._client = client or RewardClient(config.url, timeout_s=config.timeout_s)
+        url = None if config.url is None else GivenUrl(config.url, "reward.url")
+        self._client = client or RewardClient(url, timeout_s=config.timeout_s)
         self._say = say
         self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="rewards")
         self._closed = threading.Event()

@@ -182,10 +182,14 @@ def test_an_image_the_service_forgot_is_uploaded(both, wire):
 
     def twice(c):
         if both.kind == "sync":
-            return c.token_reward(b"x", TEXT), c.token_reward(b"x", TEXT)
+            answer = c.token_reward(b"x", TEXT)
+            service.images.clear()
+            return answer, c.token_reward(b"x", TEXT)
 
         async def run():
-            return await c.token_reward(b"x", TEXT), await c.token_reward(b"x", TEXT)
+            answer = await c.token_reward(b"x", TEXT)
+            service.images.clear()
+            return answer, await c.token_reward(b"x", TEXT)
 
         return run()
 

@@ -1,7 +1,7 @@
 import pytest
 
 from sightline import RewardClient
-from sightline.config import ClientConfig, read_config
+from sightline.config import ClientConfig, GivenUrl, read_config
 from sightline.errors import ConfigurationError
 
 
@@ -44,6 +44,15 @@ def test_an_impossible_url_is_named_with_the_mend(url, message):
     with pytest.raises(ConfigurationError, match=message) as caught:
         read(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "origin"),
+    [("a:1", "base_url"), (GivenUrl("a:1", "--url"), "--url"), (None, "REWARD_URL")],
+)
+def test_a_message_names_the_url_by_where_it_was_given(base_url, origin):
+    with pytest.raises(ConfigurationError, match=f"^{origin} 'a:1' has no http"):
+        read(base_url, environment={"REWARD_URL": "a:1"})
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,9 @@ def test_a_broken_connection_is_tried_again_and_named_in_the_end():
     driver.service.fail_next(httpx.ReadError("reset by peer"))
     assert len(driver.score(b"x").items) == 1
     driver.service.fail_next(httpx.ConnectError("refused"), times=2)
-    with pytest.raises(errors.UnreachableError, match="http://a cannot be reached: refused") as got:
+    with pytest.raises(
+        errors.UnreachableError, match=r"http://a \(from base_url\) cannot be reached: refused"
+    ) as got:
         driver.score(b"x")
     assert isinstance(got.value.__cause__, httpx.ConnectError)
 
@@ -201,6 +203,7 @@ def test_an_answer_that_does_not_come_in_time_is_a_deadline():
 def test_uploads_count_against_the_same_deadline():
     driver = Driver(timeout_s=10.0)
     driver.score(b"x")
+    driver.service.images.clear()
     driver.answer_s = 5.0
     with pytest.raises(errors.DeadlineError):
         driver.score(b"x")
@@ -255,7 +258,6 @@ def test_where_every_service_fails_there_is_a_wait():
 def test_an_image_is_sent_once():
     driver = Driver()
     driver.score(b"one", b"two")
-    driver.service.images.update({sha256_of(b"one"): b"one", sha256_of(b"two"): b"two"})
     driver.score(b"two", b"three", b"one")
     assert driver.sent(0) == ["one", "two"]
     assert driver.sent(1) == [hash_of(b"two"), "three", hash_of(b"one")]
@@ -271,6 +273,7 @@ def test_an_image_that_is_used_twice_in_a_batch_is_carried_once():
 def test_a_missing_image_is_uploaded_and_only_its_items_are_asked_again():
     driver = Driver()
     direct = driver.score(b"one", b"two")
+    driver.service.images.clear()
     answer = driver.score(b"new", b"one", b"broken", b"two")
     posts = [request.method for request in driver.service.requests]
     assert posts == ["POST", "POST", "PUT", "PUT", "POST"]
@@ -282,12 +285,13 @@ def test_a_missing_image_is_uploaded_and_only_its_items_are_asked_again():
     assert answer.items[3].results == direct.items[1].results
     assert answer.items[2].error is not None
     assert answer.items[2].error.param == "items[2].image"
-    assert driver.service.images == {sha256_of(data): data for data in (b"one", b"two")}
+    assert {sha256_of(data) for data in (b"one", b"two")} <= driver.service.images.keys()
 
 
 def test_uploads_do_not_use_up_the_retries():
     driver = Driver(retries=0)
     driver.score(b"one")
+    driver.service.images.clear()
     assert driver.score(b"one").items[0].error is None
 
 
@@ -302,6 +306,7 @@ def test_the_callers_own_reference_is_left_alone():
 def test_replicas_behind_one_url_that_share_no_store_get_the_bytes():
     driver = Driver()
     driver.score(b"one")
+    driver.service.images.clear()
     upload = driver.service._store
     driver.service._store = lambda request, sha256: (
         (  # the replica that stores is not the one asked
@@ -320,6 +325,7 @@ def test_replicas_behind_one_url_that_share_no_store_get_the_bytes():
 def test_a_service_without_a_store_gets_the_bytes():
     driver = Driver()
     driver.score(b"one")
+    driver.service.images.clear()
     driver.service._store = lambda request, sha256: httpx.Response(405, request=request)
     assert driver.score(b"one").items[0].error is None
     assert [request.method for request in driver.service.requests] == [

@@ -19,12 +19,10 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from sightline.testing import FakeService
-from sightline_proto import sha256_of
 from sightline_trainers import rewards, svp
 from sightline_trainers.configuration import plain
 from sightline_trainers.data import DataConfig, load_image, read_rows
-from sightline_trainers.divergence import padded
-from sightline_trainers.logprobs import token_log_probs
+from sightline_trainers.logprobs import padded, token_log_probs
 from sightline_trainers.policy import PolicyConfig, load_policy
 from sightline_trainers.projection import ProjectionConfig
 from sightline_trainers.prompts import PromptFormat, collate
@@ -64,15 +62,6 @@ def speaking_llava(tiny_llava, tmp_path_factory):
     return folder
 
 
-class StoringService(FakeService):
-    """A fake that keeps the images it is sent, as the service does."""
-
-    def _bytes(self, image):
-        data = super()._bytes(image)
-        self.images[sha256_of(data)] = data
-        return data
-
-
 def seen(image, text):
     """The service finds cats and dogs surely, other things by chance."""
     lucky = hashlib.sha256(image + text.encode()).digest()[0] / 512
@@ -81,7 +70,7 @@ def seen(image, text):
 
 @pytest.fixture
 def config(speaking_llava, pictures, tmp_path, socket_service):
-    socket_service.fake = StoringService(cosine=seen)
+    socket_service.fake = FakeService(cosine=seen)
 
     def make(name="run", *, projection=(), **changes):
         sampling = {
