@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline import SightlineError
+from sightline_trainers.configuration import describe, read_config
 
 METHODS = {
     "aspo": "sightline_trainers.aspo",
@@ -24,15 +25,8 @@ file. On several devices: accelerate launch -m sightline_trainers METHOD --confi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, or 1 with the reason on stderr."""
+    """Runs the command; returns 0, or 1 with the reason on stderr, or 130 where it was stopped."""
     arguments, flags = _parser().parse_known_args(argv)
-    # Imported here because torch takes seconds, which a wrong argument should not.
-    from sightline_trainers.configuration import describe, read_config
-    from sightline_trainers.rewards import RewardOutageError, RewardRefusedError
-    from sightline_trainers.runs import DivergedError
-
-    expected = (ValueError, OSError, SightlineError, DivergedError)
-
     method: Any = importlib.import_module(METHODS[arguments.method])
     if arguments.fields:
         sys.stdout.write("\n".join(describe(method.Config)) + "\n")
@@ -40,13 +34,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(method.Config, arguments.config, flags)
         method.train(config, resume=arguments.resume)
-    except (*expected, RewardOutageError, RewardRefusedError) as error:
-        sys.stderr.write(f"sightline train: {error}\n")
-        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("sightline train: stopped; --resume goes on from the last checkpoint\n")
-        return 130
+        return _complain("stopped; --resume goes on from the last checkpoint", 130)
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        return _complain(reason, 1)
     return 0
+
+
+def _complain(reason: str, status: int) -> int:
+    sys.stderr.write(f"sightline train: {reason}\n")
+    return status
+
+
+def _reason(error: Exception) -> str | None:
+    """What to say of an error that data, settings, models, service or machine cause; else None."""
+    # Imported here because torch takes seconds, which a wrong argument should not.
+    import torch
+    from safetensors import SafetensorError
+
+    from sightline_trainers.rewards import RewardOutageError, RewardRefusedError
+    from sightline_trainers.runs import DivergedError
+
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"out of memory: lower the batch sizes, which --fields lists, and --resume ({said})"
+    if isinstance(error, SafetensorError):
+        return f"a file of weights cannot be read, copy or download it again: {said}"
+    if isinstance(error, torch.distributed.DistError):
+        return f"the processes lost each other, see what each of them said: {said}"
+    expected = (
+        ValueError,
+        OSError,
+        ImportError,
+        SightlineError,
+        DivergedError,
+        RewardOutageError,
+        RewardRefusedError,
+    )
+    return said if isinstance(error, expected) else None
 
 
 def _parser() -> argparse.ArgumentParser:
