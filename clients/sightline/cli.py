@@ -36,6 +36,9 @@ LISTINGS: dict[str, Listing] = {
     "chair": Listing("count the objects that captions name but images lack", "eval"),
     "demo": Listing("score fresh scenes end to end and write an HTML report", "service,eval"),
     "ground": Listing("find phrases in an image and draw their boxes"),
+    "reproduce": Listing(
+        "re-run a paper's comparison on the embedded world", "service,eval,trainers"
+    ),
     "score": Listing("score captions against images, word by word and sentence by sentence"),
     "serve": Listing("start the reward service", "service"),
     "train": Listing("align a vision-language model on the service's scores", "trainers"),

@@ -1,0 +1,1 @@
+"""Re-runs each paper's headline comparison on the embedded world. Knows the four methods."""

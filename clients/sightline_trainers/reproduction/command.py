@@ -1,0 +1,158 @@
+"""`sightline reproduce METHOD --out DIR`: trains, evaluates, reports. Knows the terminal."""
+
+import argparse
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from sightline import SightlineError
+from sightline_trainers.reproduction.plan import PLANS
+
+_DESCRIPTION = """\
+Re-runs a paper's headline comparison on the embedded world: starts the reward service, trains the
+method, its baseline and its ablations from the recipe world_METHOD.yaml, asks every policy about
+held-out scenes, and writes results.json and report.html. What is finished in DIR is reused and what
+was interrupted goes on, so the same command can be given again.
+`sightline reproduce summary DIR [DIR ...]` merges several seeds into one table."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0, or 1 with the reason on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    summarises = arguments[:1] == ["summary"]
+    options = _summary_options(arguments[1:]) if summarises else _options(arguments)
+    # Imported here because torch takes seconds, which a wrong argument should not.
+    from sightline_eval.service_process import ServiceStartError
+    from sightline_trainers.reproduction.training import TrainingFailedError
+
+    expected = (ValueError, OSError, SightlineError, ServiceStartError, TrainingFailedError)
+    try:
+        (_summarise if summarises else _reproduce)(options)
+    except expected as error:
+        sys.stderr.write(f"sightline reproduce: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("sightline reproduce: stopped; the same command goes on from here\n")
+        return 130
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    import torch
+    from transformers.utils import logging
+
+    from sightline_trainers.checkpoint import write_whole
+    from sightline_trainers.policy import WORLD
+    from sightline_trainers.reproduction.exam import build_exam
+    from sightline_trainers.reproduction.experiment import RESULTS, Experiment, Setting
+    from sightline_trainers.reproduction.panels import Evidence
+    from sightline_trainers.reproduction.report import render_report
+
+    plan = PLANS[options.method]
+    policy = WORLD if options.policy is None else str(_folder(options.policy))
+    setting = Setting(
+        plan=plan,
+        variants=plan.choose(options.variants),
+        out=_writable(options.out.absolute()),
+        recipe=_recipe(plan.method),
+        fields=options.set,
+        seed=options.seed,
+        policy=policy,
+    )
+    torch.set_num_threads(1)  # a small model gains nothing from more, and trainings need the rest
+    # Its bar over the weights would interleave with ours. The function carries no annotations.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    exam = build_exam(options.split, options.scenes)
+    serve = partial(_service, options.url, plan.service)
+    experiment, report = Experiment(setting, exam, serve=serve), setting.out / "report.html"
+    for results in experiment.run():
+        evidence = Evidence(results, setting.out, experiment.answers)
+        write_whole(report, render_report(evidence, exam))
+    sys.stdout.write(f"results: {setting.out / RESULTS}\nreport: {report}\n")
+
+
+def _summarise(options: argparse.Namespace) -> None:
+    from sightline_trainers.reproduction.experiment import RESULTS
+    from sightline_trainers.reproduction.results import read_results
+    from sightline_trainers.reproduction.summary import summarise
+
+    sys.stdout.write(summarise([read_results(folder / RESULTS) for folder in options.folders]))
+
+
+@contextmanager
+def _service(url: str | None, options: Sequence[str]) -> Generator[str, None, None]:
+    """The URL of a service: the one that is named, or one that runs as long as the block."""
+    from sightline_eval.progress import progress_bar
+    from sightline_eval.service_process import running_service
+
+    if url is not None:
+        yield url
+        return
+    with running_service(("--torch-threads", "1", *options)) as service:
+        with progress_bar("Waiting for the service", 1) as advance:
+            service.await_ready()
+            advance(1)
+        yield service.url
+
+
+def _recipe(method: str) -> Path:
+    return Path(str(files("sightline_trainers") / "recipes" / f"world_{method}.yaml"))
+
+
+def _folder(policy: Path) -> Path:
+    if not (policy / "config.json").is_file():
+        raise ValueError(f"policy {str(policy)!r} is no model's folder: it holds no config.json")
+    return policy.absolute()
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, which exists from here on.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"out {str(folder)!r} cannot be a folder: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"out {str(folder)!r} cannot be written: give another folder")
+    return folder
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("sightline reproduce", description=_DESCRIPTION)
+    add = parser.add_argument
+    add("method", choices=sorted(PLANS))
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for everything")
+    add("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")
+    add("--variants", default="all", metavar="NAMES", help="main, all, or NAME,NAME (default: all)")
+    add("--scenes", type=int, default=300, help="held-out scenes (default: %(default)s)")
+    choices = ("test", "validation")
+    add("--split", choices=choices, default="test", help="validation is for tuning (default: test)")
+    add("--policy", type=Path, metavar="FOLDER", help="align this model instead of the world's")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="overrides the recipe")
+    add("--url", help="use this service instead of starting one")
+    options = parser.parse_args(arguments)
+    options.variants = [name for name in options.variants.split(",") if name]
+    given = dict[str, str]()
+    for each in options.set:
+        name, equals, value = each.partition("=")
+        if not (name and equals):
+            parser.error(f"--set {each}: write FIELD=VALUE")
+        given[name] = value
+    options.set = given
+    return options
+
+
+def _summary_options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "sightline reproduce summary",
+        description="Merges the results of several seeds of a method into one Markdown table.",
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    return parser.parse_args(arguments)

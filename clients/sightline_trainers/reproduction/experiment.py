@@ -1,0 +1,253 @@
+"""Runs a plan: base and variants one after another, each trained, asked and measured once.
+
+Knows in which order and in which folders; knows no method.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sightline import RewardClient
+from sightline_eval.progress import progress_bar
+from sightline_trainers.configuration import read_file
+from sightline_trainers.journal import Journal
+from sightline_trainers.policy import PolicyConfig
+from sightline_trainers.reproduction.exam import Answers, Exam, read_answers, write_answers
+from sightline_trainers.reproduction.examination import (
+    answer,
+    load_adapted,
+    n_answers,
+    score_objects,
+    weights_digest,
+)
+from sightline_trainers.reproduction.measures import (
+    Tallies,
+    caption_tallies,
+    changes,
+    figures,
+    pope_tallies,
+)
+from sightline_trainers.reproduction.plan import BASE, Plan, Variant
+from sightline_trainers.reproduction.results import (
+    Measured,
+    Results,
+    Row,
+    read_results,
+    write_results,
+)
+from sightline_trainers.reproduction.training import Cost, Job, cost_of, train
+from sightline_trainers.tracking import versions
+from sightline_world import weights
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What one reproduction is asked for.
+
+    Attributes:
+        plan: of the method.
+        variants: those of it that are wanted.
+        out: the folder of everything, absolute.
+        recipe: the configuration file that all variants start from.
+        fields: what is laid over it for all of them.
+        seed: of the trainings.
+        policy: the model that is trained.
+    """
+
+    plan: Plan
+    variants: tuple[Variant, ...]
+    out: Path
+    recipe: Path
+    fields: Mapping[str, str]
+    seed: int
+    policy: str
+
+    def job(self, variant: Variant, exam: Exam) -> Job:
+        """A variant's training run."""
+        places = {
+            "out": str(self.out),
+            "profile": str(weights.profile_path()),
+            "split": exam.split,
+            "scenes": str(len(exam.scenes)),
+        }
+        own = {name: value.format(**places) for name, value in variant.fields.items()}
+        common = {"seed": str(self.seed), "policy.model": self.policy, "merge": "false"}
+        fields = {**common, **self.fields, **own}
+        product = "answers.jsonl" if variant.yields == "answers" else "summary.json"
+        return Job(self.plan.method, self.recipe, fields, self.out / variant.name, product)
+
+    def answers_path(self, row: str, exam: Exam) -> Path:
+        """Where the answers of a row are kept."""
+        return self.out / "answers" / exam.name / f"{row}.json"
+
+
+class Experiment:
+    """Trains, asks and measures; what is done is not done again.
+
+    Args:
+        setting: what is asked for.
+        exam: the held-out scenes.
+        serve: starts the reward service, or finds it; gives its URL. It is called when needed.
+        train_job: runs a job with the service at a URL.
+
+    Attributes:
+        answers: what each row's policy said so far.
+
+    Raises:
+        ValueError: a configuration is impossible, or the folder holds another reproduction.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        exam: Exam,
+        *,
+        serve: Callable[[], AbstractContextManager[str]],
+        train_job: Callable[[Job, str], None] = train,
+    ) -> None:
+        self._setting, self._exam = setting, exam
+        self._serve, self._train = serve, train_job
+        self._jobs = [(variant, setting.job(variant, exam)) for variant in setting.variants]
+        self._policies = {job.folder: job.read().policy for _, job in self._jobs}
+        self._weights = weights_digest(setting.policy)
+        self.answers: dict[str, Answers] = {}
+        self._rows: list[Row] = []
+        self._base: list[Tallies] = []
+        self._url: str | None = None
+        self._check_folder()
+
+    def run(self) -> Iterator[Results]:
+        """Does all of it; gives what is known, and writes results.json, after each variant.
+
+        Raises:
+            TrainingFailedError: a training ended without its product.
+            ValueError: a folder holds a run with another configuration.
+        """
+        self._setting.out.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            policy = self._policies[self._jobs[0][1].folder]
+            self._add(BASE, "base", {}, self._asked(BASE, policy, None, stack), None)
+            yield self._write()
+            for variant, job in self._jobs:
+                if not job.done:
+                    self._train(job, self._service(stack))
+                self._add_variant(variant, job, stack)
+                yield self._write()
+
+    def _check_folder(self) -> None:
+        path = self._setting.out / RESULTS
+        if not path.is_file():
+            return
+        found = read_results(path)
+        held = (found.method, found.seed, found.policy["weights"])
+        if held != (self._setting.plan.method, self._setting.seed, self._weights):
+            raise ValueError(
+                f"{self._setting.out} holds {found.method} with seed {found.seed} and policy "
+                f"{found.policy['model']} (weights {found.policy['weights']}): give another --out"
+            )
+
+    def _service(self, stack: ExitStack) -> str:
+        if self._url is None:
+            self._url = stack.enter_context(self._serve())
+        return self._url
+
+    def _add_variant(self, variant: Variant, job: Job, stack: ExitStack) -> None:
+        policy, cost = self._policies[job.folder], cost_of(job.folder)
+        if variant.yields == "answers":
+            self._add(variant.name, variant.label, variant.fields, _own_answers(job), cost)
+            return
+        adapters = {variant.name: job.folder / "adapter"}
+        if variant.yields == "iterations":
+            adapters = dict(_iterations(variant.name, job.folder))
+        for name, adapter in adapters.items():
+            last = name == variant.name
+            number = name.removeprefix(f"{variant.name}-")
+            label = variant.label if last else f"{variant.label}, iteration {number}"
+            answers = self._asked(name, policy, adapter, stack)
+            self._add(name, label, variant.fields, answers, cost if last else None)
+
+    def _asked(
+        self, name: str, config: PolicyConfig, adapter: Path | None, stack: ExitStack
+    ) -> Answers:
+        """The answers of the policy with an adapter, from the disk if it was asked before."""
+        path = self._setting.answers_path(name, self._exam)
+        key = f"{self._weights}+{weights_digest(adapter) if adapter else 'nothing'}"
+        answers = read_answers(path, key=key)
+        if answers is not None:
+            return answers
+        policy = load_adapted(config, adapter)
+        with progress_bar(f"Asking {name}", n_answers(self._exam)) as advance:
+            answers = answer(policy, self._exam, advance=advance)
+        if self._setting.plan.scored:
+            with RewardClient(self._service(stack)) as client:
+                scores = score_objects(client, self._exam, answers.greedy)
+            answers = replace(answers, scores=scores)
+        write_answers(path, answers, key=key)
+        return answers
+
+    def _add(
+        self,
+        name: str,
+        label: str,
+        fields: Mapping[str, str],
+        answers: Answers,
+        cost: Cost | None,
+    ) -> None:
+        """Measures answers; the first are those of the base."""
+        self.answers[name] = answers
+        greedy: Tallies = caption_tallies(answers.greedy, self._exam)
+        if answers.pope:
+            greedy = {**greedy, **pope_tallies(answers.pope, self._exam)}
+        kinds = [greedy]
+        if answers.sampled:
+            kinds.append(caption_tallies(answers.sampled, self._exam))
+        if name == BASE:
+            self._base = kinds
+        measured = [
+            Measured(figures(tallies), {} if name == BASE else changes(tallies, base))
+            for tallies, base in zip(kinds, self._base, strict=False)
+        ]
+        sampled = measured[1] if len(measured) > 1 else None
+        self._rows.append(Row(name, label, fields, measured[0], sampled, cost))
+
+    def _write(self) -> Results:
+        setting = self._setting
+        costs = [row.cost for row in self._rows if row.cost is not None]
+        results = Results(
+            method=setting.plan.method,
+            seed=setting.seed,
+            split=self._exam.split,
+            scenes=len(self._exam.scenes),
+            policy={"model": setting.policy, "weights": self._weights},
+            recipe={
+                "file": setting.recipe.name,
+                "content": read_file(setting.recipe),
+                "fields": dict(setting.fields),
+            },
+            rows=tuple(self._rows),
+            seconds=sum(cost.seconds for cost in costs),
+            reward_seconds=sum(cost.reward_seconds for cost in costs),
+            versions=versions(),
+        )
+        write_results(setting.out / RESULTS, results)
+        return results
+
+
+def _iterations(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """A row's name and adapter for each iteration of a run; the last has the variant's name."""
+    adapters = sorted(folder.glob("iteration-*/adapter"), key=_number)
+    for adapter in adapters:
+        yield name if adapter == adapters[-1] else f"{name}-{_number(adapter)}", adapter
+
+
+def _number(adapter: Path) -> int:
+    return int(adapter.parent.name.rpartition("-")[2])
+
+
+def _own_answers(job: Job) -> Answers:
+    """The captions that a run without training wrote, in the order of the scenes."""
+    lines = sorted(Journal(job.folder / job.product).read(), key=lambda line: line["row"])
+    return Answers(greedy=tuple(line["answer"] for line in lines))
