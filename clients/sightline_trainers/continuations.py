@@ -25,7 +25,7 @@ from transformers import (
 from sightline_core.sentences import split_sentences
 from sightline_trainers.beam import Draw
 from sightline_trainers.policy import Policy, RowNoise, Sampling
-from sightline_trainers.prompts import Prompt, collate
+from sightline_trainers.prompts import Prompt, collate, continued
 
 _STOPS = frozenset(".!?…。！？｡．।؟۔\n\r\x85\u2028\u2029\ufffd")
 """What can end a sentence; the last stands for a part of a character."""
@@ -60,7 +60,7 @@ class SentenceSampler:
         device = next(policy.model.parameters()).device
         inputs = self._inputs(prompts, [tuple(ids) for ids in prefixes], device)
         length: int = inputs["input_ids"].shape[1]
-        chooser = _Chooser(seeds, self._warpers(), policy.end_ids, self._image_ids, device)
+        chooser = _Chooser(seeds, self._warpers(), policy.end_ids, policy.never_sampled, device)
         ends = frozenset(policy.end_ids)
         stop = _NextSentence(length, len(seeds), policy.prompts.decode, self._stopping, ends)
         whole = self._generate(
@@ -85,7 +85,7 @@ class SentenceSampler:
                 places.setdefault((id(prompt), ids) if self._can_share else row, len(rows))
             )
             if len(places) > len(rows):
-                rows.append(_after(prompt, ids))
+                rows.append(self._after(prompt, ids))
         once = collate(rows, self._policy.prompts.pad_id, device)
         if len(rows) == len(index):
             return dict(once)
@@ -94,6 +94,14 @@ class SentenceSampler:
         cache.batch_select_indices(torch.tensor(index, device=device))
         repeated = {name: once[name][index] for name in ("input_ids", "attention_mask")}
         return {**repeated, "past_key_values": cache}
+
+    def _after(self, prompt: Prompt, ids: Sequence[int]) -> Prompt:
+        """The prompt with the beginning of its response."""
+        if not ids:
+            return prompt
+        more = torch.tensor([ids], dtype=torch.long)
+        answer_type = self._policy.prompts.family.answer_type
+        return continued(prompt, more, torch.ones_like(more), answer_type=answer_type)
 
     def _generate(self, inputs: Mapping[str, Any], n_tokens: int, **options: Any) -> Any:  # noqa: ANN401 - untyped in transformers
         config = cast(Any, GenerationConfig)(
@@ -134,11 +142,6 @@ class SentenceSampler:
             warpers.append(TopPLogitsWarper(self._sampling.top_p))
         return warpers
 
-    @property
-    def _image_ids(self) -> tuple[int, ...]:
-        image_id = getattr(self._policy.model.config, "image_token_id", None)
-        return () if image_id is None else (image_id,)
-
     @cached_property
     def _stopping(self) -> frozenset[int]:
         """The ids whose text can end a sentence."""
@@ -158,18 +161,18 @@ class _Chooser(LogitsProcessor):
         seeds: Sequence[int],
         warpers: LogitsProcessorList,
         end_ids: Sequence[int],
-        image_ids: Sequence[int],
+        never_sampled: Sequence[int],
         device: torch.device,
     ) -> None:
         self._warpers = warpers
         self._noise = RowNoise(seeds, device)
-        self._end_ids, self._image_ids = list(end_ids), list(image_ids)
+        self._end_ids, self._never_sampled = list(end_ids), list(never_sampled)
         self.log_probs: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The noisy scores, (B, V)."""
         log_p_BV = scores.float().log_softmax(-1)
-        never = self._image_ids + ([] if self.log_probs else self._end_ids)
+        never = self._never_sampled + ([] if self.log_probs else self._end_ids)
         left_BV = scores.float().clone()
         left_BV[:, never] = -torch.inf
         warped_BV = self._warpers(cast(Any, input_ids), cast(Any, left_BV))
@@ -222,17 +225,3 @@ class _NextSentence(StoppingCriteria):
         while length > 1 and len(self._decode(ids[:length]).rstrip()) > first:
             length -= 1
         return length
-
-
-def _after(prompt: Prompt, ids: Sequence[int]) -> Prompt:
-    """The prompt with the beginning of its response."""
-    if not ids:
-        return prompt
-    more = torch.tensor([ids], dtype=torch.long)
-    grown = dict(prompt)
-    grown["input_ids"] = torch.cat([prompt["input_ids"], more], dim=1)
-    grown["attention_mask"] = torch.cat([prompt["attention_mask"], torch.ones_like(more)], dim=1)
-    for name in ("token_type_ids", "mm_token_type_ids"):
-        if name in prompt:
-            grown[name] = torch.cat([prompt[name], torch.zeros_like(more)], dim=1)
-    return grown

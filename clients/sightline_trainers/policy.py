@@ -17,8 +17,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -26,8 +24,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from sightline_trainers.backbone import load_backbone
 from sightline_trainers.logprobs import mask_after_end
-from sightline_trainers.prompts import Prompt, PromptFormat, collate
+from sightline_trainers.prompts import Prompt, PromptFormat, collate, continued
 from sightline_world import weights
 
 WORLD = "world"
@@ -54,7 +53,8 @@ class PolicyConfig:
     lora_rank: int = 128
     lora_alpha: int = 256
     lora_targets: str = LANGUAGE_MODEL_LINEARS
-    """A regular expression over whole module names."""
+    """A regular expression over whole module names, in which language_model is what any family
+    calls its language model."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -111,23 +111,14 @@ class Policy(nn.Module):
         Position ids are given explicitly (a count of the tokens so far), because some processors
         put image tokens before the padding; models with multi-axis positions count for themselves.
         """
-        attention_mask = torch.cat([inputs["attention_mask"], mask_BT], dim=1)
-        rest = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
-        if "mm_token_type_ids" in rest:
-            rest["mm_token_type_ids"] = torch.cat(
-                [rest["mm_token_type_ids"], torch.zeros_like(ids_BT)], dim=1
-            )
+        family = self.prompts.family
+        whole = continued(inputs, ids_BT, mask_BT, answer_type=family.answer_type)
         if not self._counts_positions():
-            rest["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
+            counted = (whole["attention_mask"].cumsum(1) - 1).clamp(min=0)
+            whole["position_ids"] = counted + family.first_position
         length = ids_BT.shape[1]
         self._hidden.clear()
-        output = self.model(
-            input_ids=torch.cat([inputs["input_ids"], ids_BT], dim=1),
-            attention_mask=attention_mask,
-            logits_to_keep=length + 1,
-            use_cache=False,
-            **rest,
-        )
+        output = self.model(**whole, logits_to_keep=length + 1, use_cache=False)
         logits_BTV: Tensor = output.logits[:, -(length + 1) : -1]
         if self.value_head is None:
             return logits_BTV, None
@@ -170,15 +161,32 @@ class Policy(nn.Module):
         ends = given if isinstance(given, list) else [given, self.prompts.tokenizer.eos_token_id]
         return tuple(dict.fromkeys(int(each) for each in ends if each is not None))
 
-    def _generation(self, sampling: Sampling) -> Any:  # noqa: ANN401 - untyped in transformers
+    @property
+    def never_sampled(self) -> tuple[int, ...]:
+        """The tokens that stand for images: an answer that holds one could not be scored."""
         config: Any = self.model.config
-        image_id = getattr(config, "image_token_id", None)
+        ids = self.prompts.placeholder_ids | {getattr(config, "image_token_id", None)}
+        return tuple(sorted(each for each in ids if each is not None))
+
+    def train(self, mode: bool = True) -> "Policy":
+        """Lets activations be recomputed if that is wanted; dropout stays off.
+
+        Sampling and learning must see one network, or the ratio of their probabilities is noise.
+        """
+        super().train(False)
+        self.training = mode
+        for module in self.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.training = mode
+        return self
+
+    def _generation(self, sampling: Sampling) -> Any:  # noqa: ANN401 - untyped in transformers
         return cast(Any, GenerationConfig)(
             do_sample=False,  # RowNoise draws: the largest noisy logit is an exact sample
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=list(self.end_ids),
             pad_token_id=self.prompts.pad_id,
-            suppress_tokens=None if image_id is None else [image_id],
+            suppress_tokens=list(self.never_sampled),
         )
 
     def _counts_positions(self) -> bool:
@@ -213,17 +221,17 @@ def load_policy(config: PolicyConfig, *, seed: int, value_head: bool = False) ->
     """The model with a fresh adapter, whose random half follows from the seed.
 
     Raises:
-        ValueError: the targets match nothing, or a part of the vision tower.
+        ValueError: the model cannot be trained here, or the targets match nothing, or something
+            outside the language model.
         OSError: there is no such model.
     """
     path = str(weights.path("captioner")) if config.model == WORLD else config.model
     dtype = cast(torch.dtype, getattr(torch, config.dtype))
-    model: Any = AutoModelForImageTextToText.from_pretrained(
-        path, revision=config.revision, dtype=dtype
-    )
-    processor = cast(Any, AutoProcessor).from_pretrained(path, revision=config.revision)
+    backbone = load_backbone(path, revision=config.revision, dtype=dtype)
+    model, family = backbone.model, backbone.family
+    targets = config.lora_targets.replace("language_model", family.language_model)
+    _check_targets(model, targets, family.language_model)
     template = config.chat_template.read_text(encoding="utf-8") if config.chat_template else None
-    _check_targets(model, config.lora_targets)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
@@ -233,13 +241,14 @@ def load_policy(config: PolicyConfig, *, seed: int, value_head: bool = False) ->
         lora_alpha=config.lora_alpha,
         lora_dropout=0.0,  # old and new log-probabilities must come from one network
         bias="none",
-        target_modules=config.lora_targets,
+        target_modules=targets,
     )
     with warnings.catch_warnings():
         # peft asks for an attribute that transformers has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapted = cast(PeftModel, get_peft_model(model, adapter))
-    return Policy(adapted, PromptFormat(processor, template=template), value_head=value_head)
+    prompts = PromptFormat(backbone.processor, template=template, family=family)
+    return Policy(adapted, prompts, value_head=value_head)
 
 
 def export_adapter(policy: Policy, folder: Path) -> None:
@@ -258,7 +267,7 @@ def export_merged(policy: Policy, folder: Path) -> None:
     policy.prompts.processor.save_pretrained(str(folder))
 
 
-def _check_targets(model: nn.Module, pattern: str) -> None:
+def _check_targets(model: nn.Module, pattern: str, language_model: str) -> None:
     names = [
         name
         for name, module in model.named_modules()
@@ -266,8 +275,9 @@ def _check_targets(model: nn.Module, pattern: str) -> None:
     ]
     if not names:
         raise ValueError(f"policy.lora_targets {pattern!r} matches no linear map of the model")
-    seen = [name for name in names if re.search(r"vision|visual|image_encoder", name)]
-    if seen:
+    outside = [name for name in names if language_model not in name.split(".")]
+    if outside:
         raise ValueError(
-            f"policy.lora_targets {pattern!r} matches {seen[0]}: leave the vision tower alone"
+            f"policy.lora_targets {pattern!r} matches {outside[0]}, outside the language model: "
+            "leave the vision tower and the projector alone"
         )

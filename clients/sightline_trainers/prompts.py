@@ -10,6 +10,9 @@ from typing import Any
 import PIL.Image
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from sightline_core.families import Family
 
 Prompt = Mapping[str, Tensor]
 """One sample's inputs as its processor names them, each with a first dimension of samples."""
@@ -25,7 +28,10 @@ _PER_TOKEN = frozenset(
     }
 )
 _ON_THE_RIGHT = frozenset({"qformer_input_ids", "qformer_attention_mask"})
-_IDS = frozenset({"input_ids", "qformer_input_ids"})
+_TILED = {"pixel_values": 5, "pixel_attention_mask": 4}
+"""Tensors with a dimension of tiles, by their number of dimensions."""
+_NO_INPUT = frozenset({"labels"})
+_MODALITIES = ("image", "video", "audio")
 
 
 class PromptFormat:
@@ -38,58 +44,86 @@ class PromptFormat:
     Args:
         processor: the image processor and tokeniser in one.
         template: a chat template that replaces the processor's own.
+        family: how the model's family wants its prompts.
     """
 
-    def __init__(self, processor: Any, *, template: str | None = None) -> None:  # noqa: ANN401 - a class per architecture
+    def __init__(
+        self,
+        processor: Any,  # noqa: ANN401 - a class per architecture
+        *,
+        template: str | None = None,
+        family: Family | None = None,
+    ) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
+        self.family = family or Family()
         self._template = template or getattr(processor, "chat_template", None)
-        first = self.tokenizer("a")["input_ids"][:1]
         self._begin = self.tokenizer.bos_token or ""
-        self._tokenizer_begins = bool(first) and first[0] == self.tokenizer.bos_token_id
+        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer("a")["input_ids"]
+        self._tokenizer_begins = whole[:1] == [self.tokenizer.bos_token_id]
+        self._tokenizer_only_begins = whole == [self.tokenizer.bos_token_id, *bare]
 
     def render(self, question: str) -> str:
-        """The prompt's text, the image's marker and the begin token included.
+        """The prompt's text as the processor gets it, with the image's marker and the begin token
+        unless the processor writes them itself.
 
         Raises:
             ValueError: the question holds the image's marker.
         """
+        return self._begun(self._rendered(question))
+
+    def encode(self, image: PIL.Image.Image, question: str) -> Prompt:
+        """One sample's inputs."""
+        rendered = self._rendered(question)
+        # where tokenisers begin by themselves they may mark the first word as such
+        by_tokenizer = self._tokenizer_only_begins and not rendered.startswith(self._begin)
+        specials = self.family.own_layout or by_tokenizer
+        inputs = self.processor(
+            images=image,
+            text=rendered if specials else self._begun(rendered),
+            add_special_tokens=specials,
+            return_tensors="pt",
+        )
+        return {
+            name: value
+            for name, value in inputs.items()
+            if isinstance(value, Tensor) and name not in _NO_INPUT
+        }
+
+    def _rendered(self, question: str) -> str:
         marker = str(getattr(self.processor, "image_token", None) or "")
         if marker and marker in question:
             raise ValueError(
                 f"prompt {question!r} holds {marker}, which stands for the image: remove it"
             )
         if self._template is None:
-            return self._begun(question if self._adds_marker_itself() else marker + question)
+            return marker + question if self.family.marked else question
         turn = [{"type": "image"}, {"type": "text", "text": question}]
-        rendered = self.processor.apply_chat_template(
-            [{"role": "user", "content": turn}],
-            chat_template=self._template,
-            add_generation_prompt=True,
-            tokenize=False,
+        return str(
+            self.processor.apply_chat_template(
+                [{"role": "user", "content": turn}],
+                chat_template=self._template,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
         )
-        return self._begun(str(rendered))
-
-    def encode(self, image: PIL.Image.Image, question: str) -> Prompt:
-        """One sample's inputs."""
-        inputs = self.processor(
-            images=image,
-            text=self.render(question),
-            add_special_tokens=False,
-            return_tensors="pt",
-        )
-        return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 
     def _begun(self, rendered: str) -> str:
-        if not self._begin:
+        if not self._begin or self.family.own_layout:
             return rendered
         bare = rendered
         while bare.startswith(self._begin):
             bare = bare.removeprefix(self._begin)
         return self._begin + bare if self._tokenizer_begins or bare != rendered else bare
 
-    def _adds_marker_itself(self) -> bool:
-        return hasattr(self.processor, "qformer_tokenizer")
+    @property
+    def placeholder_ids(self) -> frozenset[int]:
+        """The tokens that stand for an image, a video or a sound, or enclose one."""
+        names = [f"{each}_token_id{ending}" for each in _MODALITIES for ending in ("", "s")]
+        found = [getattr(self.processor, name, None) for name in names]
+        ids = [each for one in found for each in (one if isinstance(one, list) else [one])]
+        return frozenset(each for each in ids if isinstance(each, int))
 
     @property
     def pad_id(self) -> int:
@@ -112,9 +146,10 @@ def collate(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> dic
     for name in prompts[0]:
         values = [prompt[name] for prompt in prompts]
         if name in _PER_TOKEN:
-            fill = pad_id if name in _IDS else 0
+            # the Q-Former has a vocabulary of its own, in which 0 fills up
+            fill = pad_id if name == "input_ids" else 0
             joined = _joined(values, fill=fill, left=name not in _ON_THE_RIGHT)
-        elif name == "pixel_values" and values[0].dim() == 5:
+        elif _TILED.get(name) == values[0].dim():
             joined = _joined(values, fill=0, left=False)
         else:
             joined = torch.cat(values)
@@ -122,11 +157,33 @@ def collate(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> dic
     return batch
 
 
+def continued(
+    inputs: Mapping[str, Tensor], ids: Tensor, mask: Tensor, *, answer_type: int
+) -> dict[str, Tensor]:
+    """The inputs with (the beginning of) an answer after the prompt.
+
+    Args:
+        inputs: of B prompts.
+        ids: the answers, (B, T), padded on the right.
+        mask: 1 on their tokens, (B, T).
+        answer_type: `token_type_ids` of an answer's tokens.
+    """
+    more = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": torch.full_like(ids, answer_type),
+        "mm_token_type_ids": torch.zeros_like(ids),
+    }
+    grown = {name: torch.cat([inputs[name], more[name]], 1) for name in more if name in inputs}
+    return {**inputs, **grown}
+
+
 def _joined(values: Sequence[Tensor], *, fill: int, left: bool) -> Tensor:
     """Rows of one second dimension, filled up on one side."""
     length = max(value.shape[1] for value in values)
     rows: list[Tensor] = []
     for value in values:
-        missing = value.new_full((value.shape[0], length - value.shape[1], *value.shape[2:]), fill)
-        rows.append(torch.cat([missing, value] if left else [value, missing], dim=1))
+        missing = length - value.shape[1]
+        sides = (missing, 0) if left else (0, missing)
+        rows.append(pad(value, [0, 0] * (value.dim() - 2) + list(sides), value=fill))
     return torch.cat(rows)

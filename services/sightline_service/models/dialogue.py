@@ -7,8 +7,12 @@ from typing import Any
 import PIL.Image
 import torch
 
+from sightline_core.families import Family
 from sightline_service.models.protocols import TextRefusedError
 from sightline_service.models.tokenizing import Tokenizer
+
+_TYPES = ("token_type_ids", "mm_token_type_ids")
+_NOT_OF_THE_IMAGE = ("input_ids", "attention_mask", "labels", *_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,14 @@ class Dialogue:
         start: the place of the answer's first token, at least 1.
         offsets: half-open code point offsets of the answer's tokens in the answer.
         images: the image's tensors, by the names that the model knows them by.
+        types: the type of each token, prompt and answer, by the names that the model may know.
     """
 
     ids: tuple[int, ...]
     start: int
     offsets: tuple[tuple[int, int], ...]
     images: Mapping[str, torch.Tensor]
+    types: Mapping[str, tuple[int, ...]]
 
 
 class DialogueFormat:
@@ -45,12 +51,21 @@ class DialogueFormat:
         tokenizer: the tokeniser, limited to the model's context.
         processor: the image processor and tokeniser in one, None for a text-only model.
         chat_template: whether there is one.
+        family: how the model's family wants its prompts.
     """
 
-    def __init__(self, tokenizer: Tokenizer, processor: Any | None, *, chat_template: bool) -> None:  # noqa: ANN401 - a class per architecture
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        processor: Any | None,  # noqa: ANN401 - a class per architecture
+        *,
+        chat_template: bool,
+        family: Family | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._processor = processor
         self._chat_template = chat_template
+        self._family = family or Family()
         inner = tokenizer.inner
         first = inner("a", verbose=False)["input_ids"][:1]
         self._begin: tuple[int, ...] = tuple(first) if first == [inner.bos_token_id] else ()
@@ -65,10 +80,10 @@ class DialogueFormat:
         """
         self._refuse_markers(image, prompt, text)
         rendered = self._render(image, prompt)
-        before, images = self._prompt_tokens(image, rendered)
+        before, images, types = self._prompt_tokens(image, rendered)
         if not before:
             raise TextRefusedError("the model has no begin token: give a prompt to start from")
-        ids, offsets = self._answer_tokens(rendered, text)
+        ids, offsets = self._answer_tokens(rendered + self._family.ending, text)
         if not ids:
             raise TextRefusedError("the text holds no token of the model: give at least one word")
         limit = self._tokenizer.max_tokens
@@ -77,14 +92,16 @@ class DialogueFormat:
                 f"prompt and text have {len(before)} + {len(ids)} tokens, more than the model's "
                 f"context of {limit} (max_position_embeddings): shorten the text"
             )
-        return Dialogue((*before, *ids), len(before), offsets, images)
+        of_answer = {"token_type_ids": self._family.answer_type, "mm_token_type_ids": 0}
+        whole = {name: (*of, *[of_answer[name]] * len(ids)) for name, of in types.items()}
+        return Dialogue((*before, *ids), len(before), offsets, images, whole)
 
     def _refuse_markers(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> None:
         """A marker without its image would fail the whole batch in the forward pass."""
         marker = self._image_token
         if marker is None:
             return
-        own = 1 if image is not None and not self._chat_template else 0
+        own = 1 if image is not None and not self._chat_template and self._family.marked else 0
         if marker in text or (prompt or "").count(marker) > own:
             raise TextRefusedError(f"{marker} stands for the image: remove it from prompt and text")
 
@@ -94,7 +111,7 @@ class DialogueFormat:
         if self._chat_template:
             return self._render_template(image, prompt)
         marker = self._image_token or ""
-        if image is None or marker in (prompt or ""):
+        if image is None or not self._family.marked or marker in (prompt or ""):
             return prompt or ""
         return marker + (prompt or "")
 
@@ -113,25 +130,29 @@ class DialogueFormat:
 
     def _prompt_tokens(
         self, image: PIL.Image.Image | None, rendered: str
-    ) -> tuple[tuple[int, ...], Mapping[str, torch.Tensor]]:
-        images: dict[str, torch.Tensor] = {}
+    ) -> tuple[tuple[int, ...], Mapping[str, torch.Tensor], Mapping[str, tuple[int, ...]]]:
         if image is None:
             ids = self._tokenizer.spans(rendered)[0] if rendered else ()
-        else:
-            assert self._processor is not None
-            inputs = dict(self._call_processor(image, rendered))
-            ids = tuple(inputs.pop("input_ids")[0].tolist())
-            per_token = ("attention_mask", "token_type_ids", "mm_token_type_ids")
-            images = {name: value for name, value in inputs.items() if name not in per_token}
-        if ids[:1] != self._begin:
-            ids = (*self._begin, *ids)
-        return ids or self._context_without_begin(), images
+            return self._begun(ids) or self._context_without_begin(), {}, {}
+        inputs = dict(self._call_processor(image, rendered))
+        ids = tuple(inputs["input_ids"][0].tolist())
+        begun = ids if self._family.own_layout else self._begun(ids)
+        added = (0,) * (len(begun) - len(ids))
+        types = {name: (*added, *inputs[name][0].tolist()) for name in _TYPES if name in inputs}
+        images = {name: of for name, of in inputs.items() if name not in _NOT_OF_THE_IMAGE}
+        return begun, images, types
+
+    def _begun(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        return ids if ids[:1] == self._begin else (*self._begin, *ids)
 
     def _call_processor(self, image: PIL.Image.Image, rendered: str) -> Any:  # noqa: ANN401 - transformers is untyped
         assert self._processor is not None
         with self._tokenizer.lock:
             return self._processor(
-                images=image, text=rendered, add_special_tokens=False, return_tensors="pt"
+                images=image,
+                text=rendered,
+                add_special_tokens=self._family.own_layout,
+                return_tensors="pt",
             )
 
     def _context_without_begin(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import PIL.Image
 import torch
 import transformers
 
+from sightline_core.families import family_of
 from sightline_proto import ModelInfo
 from sightline_service.models.checkpoint import Checkpoint, loading, open_checkpoint
 from sightline_service.models.dialogue import Dialogue, DialogueFormat
@@ -36,11 +37,10 @@ class HfPerplexity:
         model: the model, on its device.
         dialogue: how prompt and answer are laid out.
         takes_image: whether the model sees images.
+        needs_image: whether it scores nothing without one.
         placement: device and arithmetic.
         info: its identity in replies.
     """
-
-    needs_image = False
 
     def __init__(
         self,
@@ -48,15 +48,17 @@ class HfPerplexity:
         dialogue: DialogueFormat,
         *,
         takes_image: bool,
+        needs_image: bool = False,
         placement: Placement,
         info: ModelInfo,
     ) -> None:
         self.info = info
         self.takes_image = takes_image
+        self.needs_image = needs_image
         self._model = model
         self._dialogue = dialogue
         self._placement = placement
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._known = frozenset(inspect.signature(model.forward).parameters)
 
     def prepare(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> Prepared:
         """Lays out one answer; only inputs whose image tensors have equal shapes share its batch.
@@ -78,7 +80,7 @@ class HfPerplexity:
             ids, mask = right_padded([dialogue.ids for dialogue in dialogues], pad_id=0)
             first = min(dialogue.start for dialogue in dialogues) - 1
             options: dict[str, Any] = {}
-            if self._keeps_logits:
+            if "logits_to_keep" in self._known:
                 # The vocabulary is wide: only the positions that predict answers get logits.
                 options["logits_to_keep"] = torch.arange(first, ids.shape[1] - 1)
             else:
@@ -88,6 +90,7 @@ class HfPerplexity:
                 attention_mask=mask.to(self._placement.device),
                 use_cache=False,
                 **self._images(dialogues),
+                **self._types(dialogues),
                 **options,
             ).logits
             return [
@@ -101,6 +104,14 @@ class HfPerplexity:
             value = torch.cat([dialogue.images[name] for dialogue in dialogues])
             dtype = self._placement.dtype if value.is_floating_point() else value.dtype
             joined[name] = value.to(self._placement.device, dtype)
+        return joined
+
+    def _types(self, dialogues: Sequence[Dialogue]) -> Mapping[str, torch.Tensor]:
+        """What tells tokens of images, prompts and answers apart, where the model asks for it."""
+        joined: dict[str, torch.Tensor] = {}
+        for name in self._known.intersection(dialogues[0].types):
+            rows = [dialogue.types[name] for dialogue in dialogues]
+            joined[name] = right_padded(rows, pad_id=rows[0][-1])[0].to(self._placement.device)
         return joined
 
 
@@ -143,14 +154,15 @@ def _load_image_model(
     config: Any,  # noqa: ANN401 - a class per architecture
     placement: Placement,
 ) -> HfPerplexity:
+    if config.get_text_config(decoder=True).is_encoder_decoder or config.is_encoder_decoder:
+        raise ModelLoadError(
+            f"{checkpoint.folder} holds a {config.model_type} model with an encoder and a decoder, "
+            "which is not served: use for example hf:llava-hf/llava-1.5-7b-hf"
+        )
     processor = load_processor(checkpoint)
     tokenizer = Tokenizer(processor.tokenizer, max_tokens=_context(config))
     model = load_model(transformers.AutoModelForImageTextToText, checkpoint, placement)
-    if "token_type_ids" in inspect.signature(model.forward).parameters:
-        raise ModelLoadError(
-            f"{checkpoint.folder} holds a {config.model_type} model, whose prompts are not read "
-            "from left to right: it is not served, use for example hf:llava-hf/llava-1.5-7b-hf"
-        )
+    family = family_of(config.model_type)
     template = getattr(processor, "chat_template", None)
     info = model_info(
         reference,
@@ -160,8 +172,15 @@ def _load_image_model(
         text=tokenizer.definition(),
         template=template,
     )
-    dialogue = DialogueFormat(tokenizer, processor, chat_template=bool(template))
-    served = HfPerplexity(model, dialogue, takes_image=True, placement=placement, info=info)
+    dialogue = DialogueFormat(tokenizer, processor, chat_template=bool(template), family=family)
+    served = HfPerplexity(
+        model,
+        dialogue,
+        takes_image=True,
+        needs_image=family.needs_image,
+        placement=placement,
+        info=info,
+    )
     # A processor and a model that disagree on the number of image tokens fail here, not later.
     served.score([served.prepare(PIL.Image.new("RGB", (64, 64)), "a", "a")])
     return served

@@ -94,7 +94,7 @@ def load_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per
     checkpoint.require_image_processor()
     checkpoint.require_tokenizer()
     processor = _AutoProcessor.from_pretrained(checkpoint.folder, **_LOCAL)
-    if not isinstance(getattr(processor, "image_token", None), str):
+    if not getattr(processor, "image_token", None):
         raise ModelLoadError(
             f"{checkpoint.folder} has a {type(processor).__name__}, which names no token that "
             "stands for an image: it is not served, use for example hf:llava-hf/llava-1.5-7b-hf"
