@@ -33,9 +33,11 @@ class Listing:
 
 LISTINGS: dict[str, Listing] = {
     "calibrate": Listing("build a calibration profile from captions and ground truth", "eval"),
+    "captions": Listing("score captions against references: BLEU, METEOR, ROUGE-L, CIDEr", "eval"),
     "chair": Listing("count the objects that captions name but images lack", "eval"),
     "demo": Listing("score fresh scenes end to end and write an HTML report", "service,eval"),
     "ground": Listing("find phrases in an image and draw their boxes"),
+    "pope": Listing("score yes/no answers about objects, split by split", "eval"),
     "reproduce": Listing(
         "re-run a paper's comparison on the embedded world", "service,eval,trainers"
     ),

@@ -76,6 +76,15 @@ def load_references(path: Path) -> dict[int, tuple[str, ...]]:
     return references
 
 
+def load_file_names(path: Path) -> dict[int, str]:
+    """Reads the `images` of any COCO-format file: image id -> file name.
+
+    Raises:
+        ValueError: the file is no JSON or has no `images`.
+    """
+    return {it["id"]: str(it["file_name"]) for it in _load(path, ("images",))["images"]}
+
+
 def _load(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
