@@ -1,5 +1,6 @@
 """A scored caption as HTML: words coloured by reward, sentence bars. Knows HTML only."""
 
+from collections.abc import Iterable
 from html import escape
 
 from sightline_eval.survey import ScoredText
@@ -26,15 +27,30 @@ def _sentence(text: ScoredText, sentence: SentenceScore, low: float, high: float
     )
 
 
-def _words(text: ScoredText, sentence: SentenceScore) -> str:
+def render_words(
+    text: str, spans: Iterable[tuple[SpanReward, bool | None]], *, start: int = 0, end: int
+) -> str:
+    """The characters `start` to `end` of a text, the words that begin there coloured by reward.
+
+    Args:
+        text: all of it is escaped.
+        spans: its object words, with whether each is true (None: nobody knows).
+        start: where the part begins.
+        end: where it ends.
+    """
     parts: list[str] = []
-    position = sentence.start
-    for span, label in zip(text.spans, text.labels, strict=True):
-        if sentence.start <= span.start < sentence.end:
-            parts += [escape(text.text[position : span.start]), _mark(span, label)]
+    position = start
+    for span, label in spans:
+        if start <= span.start < end:
+            parts += [escape(text[position : span.start]), _mark(span, label)]
             position = span.end
-    parts.append(escape(text.text[position : sentence.end].rstrip()))
+    parts.append(escape(text[position:end].rstrip()))
     return "".join(parts)
+
+
+def _words(text: ScoredText, sentence: SentenceScore) -> str:
+    spans = zip(text.spans, text.labels, strict=True)
+    return render_words(text.text, spans, start=sentence.start, end=sentence.end)
 
 
 def _mark(span: SpanReward, label: bool | None) -> str:

@@ -47,6 +47,12 @@ def render_page(demo: Demo) -> str:
     )
 
 
+def page_style() -> str:
+    """The style sheet of Sightline's pages, for further ones to share."""
+    page = files("sightline_eval").joinpath("data/demo.html").read_text(encoding="utf-8")
+    return page.partition("<style>")[2].partition("</style>")[0].strip()
+
+
 def headline(findings: Findings) -> str:
     """What the comparison of a word's reward with a whole caption's score came to, as it is."""
     token, caption = findings.hard["token"].pooled.value, findings.hard["caption"].pooled.value

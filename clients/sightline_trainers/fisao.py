@@ -42,6 +42,7 @@ from torch import Tensor
 from sightline_trainers import runs
 from sightline_trainers.data import Row, read_rows
 from sightline_trainers.descent import descend
+from sightline_trainers.examples import write_rollouts
 from sightline_trainers.gae import generalised_advantages, value_loss
 from sightline_trainers.logprobs import masked_mean, token_log_probs
 from sightline_trainers.policy import Policy, Sampling, load_policy
@@ -273,6 +274,9 @@ class Trainer:
             sums = torch.stack([(advantage_BT**2).sum(), (advantage_BT != 0).sum()])
             squares, count = self.run.total(sums).unbind()
             advantage_BT = advantage_BT / (squares / count.clamp(min=1)).sqrt().clamp(min=1e-6)
+        if self.run.shows(self.step + 1):
+            numbers = [self.schedule.row(place) for place in self.schedule.places(self.step)]
+            write_rollouts(config.output_dir, self.step + 1, numbers, y.responses, grades)
         metrics = self._rollout_metrics(y, reward_BT, graded_BT, scores)
         return Rollout(y, scores.old_BT, advantage_BT, return_BT, metrics)
 

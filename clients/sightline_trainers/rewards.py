@@ -123,10 +123,12 @@ class Grades:
     Attributes:
         values: rewards in [-1, 1], or sentence scores (100 * cosine); 0 where there is none.
         graded: whether the id carries one: it ends an object word, or a sentence.
+        spans: the object words that were rewarded, with their rewards.
     """
 
     values: tuple[float, ...]
     graded: tuple[bool, ...]
+    spans: tuple[SpanReward, ...] = ()
 
 
 class RewardSource:
@@ -260,7 +262,12 @@ class RewardSource:
             firsts = {each.entity: each for each in reversed(kept)}
             kept = sorted(firsts.values(), key=lambda span: span.start)
         rewards = [self._reward_of(span) for span in kept]
-        grades = _place(response, [(span.start, span.end) for span in kept], rewards, config.assign)
+        placed = _place(response, [(span.start, span.end) for span in kept], rewards, config.assign)
+        rewarded = [
+            span.model_copy(update={"reward": reward})
+            for span, reward in zip(kept, rewards, strict=True)
+        ]
+        grades = replace(placed, spans=tuple(rewarded))
         asked_for = self._profile is None and config.assign == "last" and len(kept) == len(spans)
         if asked_for and token_rewards is not None:
             return replace(grades, values=tuple(token_rewards))

@@ -22,6 +22,7 @@ from sightline_trainers.checkpoint import Checkpoints, Process, Stateful, write_
 from sightline_trainers.configuration import plain
 from sightline_trainers.data import DataConfig
 from sightline_trainers.policy import Policy, PolicyConfig, export_adapter, export_merged
+from sightline_trainers.report import write_report
 from sightline_trainers.rewards import RewardConfig, RewardOutageError, RewardRefusedError
 from sightline_trainers.tracking import Report, Tracker, write_output
 
@@ -148,6 +149,12 @@ class Run:
             leads=self.process.leads,
         )
         self._started = time.monotonic()
+        self._n_steps = n_steps
+
+    def shows(self, step: int) -> bool:
+        """Whether this process keeps examples of `step`: of the first, and of checkpoints."""
+        kept = step == 1 or step % self.config.save_every == 0 or step == self._n_steps
+        return self.process.leads and kept
 
     def _find_start(self, resume: bool) -> int | None:
         newest = self.checkpoints.newest()
@@ -185,7 +192,7 @@ class Run:
         return self.resumed_from
 
     def finish(self, policy: Policy, *, waited_s: float) -> None:
-        """Writes the adapter, and the merged model if wanted; says how the time was spent."""
+        """Writes adapter and report, and the merged model if wanted; says how time was spent."""
         folder = self.config.output_dir
         if not self.process.leads:
             return
@@ -200,6 +207,7 @@ class Run:
         write_output(f"adapter: {folder / 'adapter'}")
         if self.config.merge:
             write_output(f"merged model: {folder / 'merged'}")
+        write_output(f"report: {write_report(folder)}")
 
     def write_manifest(self, service: ServiceInfo, **facts: Any) -> None:  # noqa: ANN401 - JSON
         """Writes down what the run is made from: data, seeds, versions, the models that reward."""

@@ -21,12 +21,16 @@ METHODS = {
 _DESCRIPTION = """\
 Trains a vision-language policy with rewards from the service at REWARD_URL. Any field of the
 configuration can be given as a flag (--learning_rate 1e-5, --data.limit 100), which wins over the
-file. On several devices: accelerate launch -m sightline_trainers METHOD --config FILE"""
+file. On several devices: accelerate launch -m sightline_trainers METHOD --config FILE.
+`sightline train report DIR` writes the report of a run anew."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, or 1 with the reason on stderr, or 130 where it was stopped."""
-    arguments, flags = _parser().parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["report"]:
+        return _report(words[1:])
+    arguments, flags = _parser().parse_known_args(words)
     method: Any = importlib.import_module(METHODS[arguments.method])
     if arguments.fields:
         sys.stdout.write("\n".join(describe(method.Config)) + "\n")
@@ -41,6 +45,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if reason is None:
             raise
         return _complain(reason, 1)
+    return 0
+
+
+def _report(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "sightline train report", description="Writes a run's report.html anew.", allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the output_dir of the run")
+    folder: Path = parser.parse_args(words).folder
+    # Imported here because torch takes seconds, which a wrong argument should not.
+    from sightline_trainers.report import write_report
+
+    try:
+        sys.stdout.write(f"report: {write_report(folder)}\n")
+    except (OSError, ValueError) as error:
+        return _complain(str(error), 1)
     return 0
 
 

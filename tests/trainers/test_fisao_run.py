@@ -68,6 +68,9 @@ def test_a_run_leaves_metrics_a_manifest_and_an_adapter(config, capsys):
     assert {"torch", "transformers", "sightline"} <= set(manifest["versions"])
     assert (run.output_dir / "merged/model.safetensors").is_file()
     assert "waiting for rewards" in capsys.readouterr().out
+    page = (run.output_dir / "report.html").read_text()
+    assert "FiSAO: 4 steps on 8 images" in page
+    assert "Step 1: sampled responses" in page
 
 
 def test_a_folder_with_a_run_is_not_begun_anew(config):
