@@ -10,7 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from sightline import SightlineError
-from sightline_trainers.reproduction.plan import PLANS
+from sightline_trainers.reproduction.plan import FEWEST_SCENES, PLANS
+
+_WORLD = "world"
 
 _DESCRIPTION = """\
 Re-runs a paper's headline comparison on the embedded world: starts the reward service, trains the
@@ -24,7 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, or 1 with the reason on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     summarises = arguments[:1] == ["summary"]
-    options = _summary_options(arguments[1:]) if summarises else _options(arguments)
+    try:
+        options = _summary_options(arguments[1:]) if summarises else _checked(_options(arguments))
+    except ValueError as error:
+        sys.stderr.write(f"sightline reproduce: {error}\n")
+        return 1
     # Imported here because torch takes seconds, which a wrong argument should not.
     from sightline_eval.service_process import ServiceStartError
     from sightline_trainers.reproduction.training import TrainingFailedError
@@ -46,29 +52,27 @@ def _reproduce(options: argparse.Namespace) -> None:
     from transformers.utils import logging
 
     from sightline_trainers.checkpoint import write_whole
-    from sightline_trainers.policy import WORLD
     from sightline_trainers.reproduction.exam import build_exam
     from sightline_trainers.reproduction.experiment import RESULTS, Experiment, Setting
     from sightline_trainers.reproduction.panels import Evidence
     from sightline_trainers.reproduction.report import render_report
 
     plan = PLANS[options.method]
-    policy = WORLD if options.policy is None else str(_folder(options.policy))
     setting = Setting(
         plan=plan,
-        variants=plan.choose(options.variants),
-        out=_writable(options.out.absolute()),
+        variants=options.variants,
+        out=options.out,
         recipe=_recipe(plan.method),
         fields=options.set,
         seed=options.seed,
-        policy=policy,
+        policy=options.policy,
     )
     torch.set_num_threads(1)  # a small model gains nothing from more, and trainings need the rest
     # Its bar over the weights would interleave with ours. The function carries no annotations.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     exam = build_exam(options.split, options.scenes)
-    serve = partial(_service, options.url, plan.service)
-    experiment, report = Experiment(setting, exam, serve=serve), setting.out / "report.html"
+    experiment = Experiment(setting, exam, serve=partial(_service, options.url, plan.service))
+    report = setting.out / "report.html"
     for results in experiment.run():
         evidence = Evidence(results, setting.out, experiment.answers)
         write_whole(report, render_report(evidence, exam))
@@ -103,10 +107,28 @@ def _recipe(method: str) -> Path:
     return Path(str(files("sightline_trainers") / "recipes" / f"world_{method}.yaml"))
 
 
-def _folder(policy: Path) -> Path:
-    if not (policy / "config.json").is_file():
-        raise ValueError(f"policy {str(policy)!r} is no model's folder: it holds no config.json")
-    return policy.absolute()
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with variants, folders and fields as they are used.
+
+    Raises:
+        ValueError: one is impossible; the message says which.
+    """
+    if options.scenes < FEWEST_SCENES:
+        raise ValueError(f"scenes is {options.scenes}: give {FEWEST_SCENES} or more")
+    names = [name for name in options.variants.split(",") if name]
+    options.variants = PLANS[options.method].choose(names)
+    if options.policy.partition(":")[0] != _WORLD:
+        folder = Path(options.policy).absolute()
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"policy {options.policy!r} is no model's folder: no config.json")
+        options.policy = str(folder)
+    fields = [each.partition("=") for each in options.set]
+    for name, equals, value in fields:
+        if not (name and equals):
+            raise ValueError(f"set {name + equals + value!r}: write FIELD=VALUE")
+    options.set = {name: value for name, _, value in fields}
+    options.out = _writable(options.out.absolute())
+    return options
 
 
 def _writable(folder: Path) -> Path:
@@ -134,19 +156,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     add("--scenes", type=int, default=300, help="held-out scenes (default: %(default)s)")
     choices = ("test", "validation")
     add("--split", choices=choices, default="test", help="validation is for tuning (default: test)")
-    add("--policy", type=Path, metavar="FOLDER", help="align this model instead of the world's")
+    add(
+        "--policy", default=_WORLD, metavar="FOLDER", help="align this model (default: %(default)s)"
+    )
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="overrides the recipe")
     add("--url", help="use this service instead of starting one")
-    options = parser.parse_args(arguments)
-    options.variants = [name for name in options.variants.split(",") if name]
-    given = dict[str, str]()
-    for each in options.set:
-        name, equals, value = each.partition("=")
-        if not (name and equals):
-            parser.error(f"--set {each}: write FIELD=VALUE")
-        given[name] = value
-    options.set = given
-    return options
+    return parser.parse_args(arguments)
 
 
 def _summary_options(arguments: Sequence[str]) -> argparse.Namespace:

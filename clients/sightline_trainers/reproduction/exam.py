@@ -9,12 +9,11 @@ from typing import Any
 from sightline_eval.pope_questions import Question, build_questions
 from sightline_eval.pope_questions import Split as PopeSplit
 from sightline_trainers.checkpoint import write_whole
+from sightline_trainers.reproduction.plan import FEWEST_SCENES
 from sightline_world.captions import question
 from sightline_world.scenes import Scene, scenes
 from sightline_world.splits import Split
 
-FEWEST = 10
-"""Scenes of an exam: with fewer, POPE has too few objects to ask for."""
 POPE_SPLITS: tuple[PopeSplit, ...] = ("random", "adversarial")
 _PER_SCENE = 2
 
@@ -39,8 +38,8 @@ def build_exam(split: Split, count: int) -> Exam:
     Raises:
         ValueError: `count` is too small.
     """
-    if count < FEWEST:
-        raise ValueError(f"scenes is {count}: give {FEWEST} or more")
+    if count < FEWEST_SCENES:
+        raise ValueError(f"scenes is {count}: give {FEWEST_SCENES} or more")
     drawn = tuple(scenes(split, count))
     objects = {scene.index: scene.layout.names for scene in drawn}
     n_fit = sum(len(names) >= _PER_SCENE for names in objects.values())

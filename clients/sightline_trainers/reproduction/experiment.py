@@ -3,10 +3,11 @@
 Knows in which order and in which folders; knows no method.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sightline import RewardClient
 from sightline_eval.progress import progress_bar
@@ -65,6 +66,12 @@ class Setting:
     seed: int
     policy: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The recipe's name, its content, and what is laid over it."""
+        content = read_file(self.recipe)
+        return {"file": self.recipe.name, "content": content, "fields": dict(self.fields)}
+
     def job(self, variant: Variant, exam: Exam) -> Job:
         """A variant's training run."""
         places = {
@@ -115,7 +122,7 @@ class Experiment:
         self._weights = weights_digest(setting.policy)
         self.answers: dict[str, Answers] = {}
         self._rows: list[Row] = []
-        self._base: list[Tallies] = []
+        self._base: Sequence[Tallies] = ()
         self._url: str | None = None
         self._check_folder()
 
@@ -142,11 +149,14 @@ class Experiment:
         if not path.is_file():
             return
         found = read_results(path)
-        held = (found.method, found.seed, found.policy["weights"])
-        if held != (self._setting.plan.method, self._setting.seed, self._weights):
+        held = (found.method, found.seed, found.policy["weights"], found.recipe)
+        setting = self._setting
+        if held != (setting.plan.method, setting.seed, self._weights, setting.facts):
             raise ValueError(
-                f"{self._setting.out} holds {found.method} with seed {found.seed} and policy "
-                f"{found.policy['model']} (weights {found.policy['weights']}): give another --out"
+                f"{setting.out} holds {found.method} with seed {found.seed}, policy "
+                f"{found.policy['model']} (weights {found.policy['weights']}) and fields "
+                f"{found.recipe['fields']}, or another state of {found.recipe['file']}: give "
+                "another --out"
             )
 
     def _service(self, stack: ExitStack) -> str:
@@ -222,11 +232,7 @@ class Experiment:
             split=self._exam.split,
             scenes=len(self._exam.scenes),
             policy={"model": setting.policy, "weights": self._weights},
-            recipe={
-                "file": setting.recipe.name,
-                "content": read_file(setting.recipe),
-                "fields": dict(setting.fields),
-            },
+            recipe=setting.facts,
             rows=tuple(self._rows),
             seconds=sum(cost.seconds for cost in costs),
             reward_seconds=sum(cost.reward_seconds for cost in costs),

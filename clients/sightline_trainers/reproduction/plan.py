@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 BASE = "base"
+"""The row of the policy before training."""
+FEWEST_SCENES = 10
+"""With fewer held-out scenes, POPE has too few objects to ask for."""
 Yields = Literal["adapter", "iterations", "answers"]
 
 

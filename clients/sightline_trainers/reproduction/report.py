@@ -35,8 +35,8 @@ def render_report(evidence: Evidence, exam: Exam) -> str:
     results = evidence.results
     verdicts = judge([results])
     scenes = exam.scenes[:SHOWN]
-    template = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
+    template = files("sightline_trainers.reproduction").joinpath("report.html")
+    return Template(template.read_text(encoding="utf-8")).substitute(
         style=_style(),
         title=escape(PLANS[results.method].title),
         version=escape(results.versions.get("sightline", "")),
