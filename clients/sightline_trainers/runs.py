@@ -16,6 +16,7 @@ from accelerate import (  # type: ignore[import-untyped]  # ships no types
     Accelerator,
     InitProcessGroupKwargs,
 )
+from accelerate.utils import parse_flag_from_env  # type: ignore[import-untyped]
 
 from sightline_proto import ServiceInfo
 from sightline_trainers.checkpoint import Checkpoints, Process, Stateful, write_whole
@@ -27,6 +28,12 @@ from sightline_trainers.rewards import RewardConfig, RewardOutageError, RewardRe
 from sightline_trainers.tracking import Report, Tracker, write_output
 
 _SLACK_S = 1800.0
+_SHARDING = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+"""What `accelerate launch` sets, by what shares out a model's weights or its optimiser."""
 _FREE = ("output_dir", "report_to", "save_every", "keep_checkpoints", "max_steps", "merge")
 """What may differ between a run and its continuation."""
 
@@ -256,9 +263,23 @@ class Run:
 
 
 def build_accelerator(patience_s: float) -> Accelerator:
-    """The processes of the run; one waits for another at least as long as for the service."""
+    """The processes of the run; one waits for another at least as long as for the service.
+
+    Raises:
+        ValueError: they were launched so that they share out the model.
+    """
+    for variable, name in _SHARDING.items():
+        if parse_flag_from_env(variable):
+            raise ValueError(
+                f"the processes were launched with {name}, but each samples texts of its own "
+                "length and so needs the whole model: launch them with accelerate/ddp.yaml"
+            )
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=patience_s + _SLACK_S))
-    return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[waiting])
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision="no",  # sampling and learning must see one network: see policy.dtype
+        kwargs_handlers=[waiting],
+    )
 
 
 def seed_everything(seed: int) -> None:

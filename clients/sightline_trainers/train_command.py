@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(method.Config, arguments.config, flags)
         method.train(config, resume=arguments.resume)
+        _part()
     except KeyboardInterrupt:
         return _complain("stopped; --resume goes on from the last checkpoint", 130)
     except Exception as error:
@@ -46,6 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(reason, 1)
     return 0
+
+
+def _part() -> None:
+    """Ends what ties this process to the others of its run."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _report(words: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.resources import files
 
 import pytest
 import torch
@@ -106,6 +107,13 @@ def command(config, *flags):
     return [sys.executable, "-m", "sightline_trainers", "fisao", "--config", str(path), *flags]
 
 
+def launched(n_processes, words):
+    """The command in several processes, as the shipped configuration has them."""
+    ddp = str(files("sightline_trainers") / "accelerate/ddp.yaml")
+    launch = ["-m", "accelerate.commands.launch", "--config_file", ddp]
+    return [words[0], *launch, "--num_processes", str(n_processes), *words[1:]]
+
+
 def environment():
     return {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
@@ -132,14 +140,11 @@ def test_a_run_killed_at_any_moment_and_resumed_gives_the_same_adapter(config):
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(config):
-    common = {"accumulation": 1, "generation_batch": 4}
+    common = {"accumulation": 1, "generation_batch": 4, "merge": True}
     one = config("one", rollout_size=4, minibatch=4, **common)
     two = config("two", rollout_size=2, minibatch=2, **common)
     fisao.train(one)
-    launched = [*command(two)]
-    launched[1:3] = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", launched[2]]
-    launched.insert(3, "--standalone")
-    subprocess.run(launched, env=environment(), check=True, timeout=240)
+    subprocess.run(launched(2, command(two)), env=environment(), check=True, timeout=240)
     first, second = (
         load_file(run.output_dir / "adapter/adapter_model.safetensors") for run in (one, two)
     )
@@ -147,6 +152,8 @@ def test_two_processes_learn_what_one_does(config):
     assert moved > 0
     for name in first:
         assert torch.allclose(first[name], second[name], atol=1e-4), name
+    merged = [load_file(run.output_dir / "merged/model.safetensors") for run in (one, two)]
+    assert all(torch.allclose(merged[0][name], merged[1][name], atol=1e-3) for name in merged[0])
     for mine, theirs in zip(steps_of(one.output_dir), steps_of(two.output_dir), strict=True):
         for metric in ("reward", "tokens", "graded", "entropy"):
             assert mine[metric] == pytest.approx(theirs[metric], rel=1e-4, abs=1e-6), metric
