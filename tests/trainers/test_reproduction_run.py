@@ -4,13 +4,16 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from sightline_trainers import tracking
+from sightline_trainers import aspo, seva, tracking
+from sightline_trainers.data import DataConfig, load_image, read_rows
+from sightline_trainers.offsets import decode_with_offsets
 from sightline_trainers.policy import PolicyConfig, Sampling, export_adapter, load_policy
 from sightline_trainers.prompts import collate
 from sightline_trainers.reproduction import examination
@@ -22,6 +25,7 @@ from sightline_trainers.reproduction.panels import Evidence
 from sightline_trainers.reproduction.plan import PLANS, Plan, Variant
 from sightline_trainers.reproduction.report import headline, render_report
 from sightline_trainers.reproduction.results import read_results
+from sightline_trainers.reproduction.sentence_weights import sentence_weights
 from sightline_trainers.reproduction.training import (
     Job,
     TrainingFailedError,
@@ -29,6 +33,7 @@ from sightline_trainers.reproduction.training import (
     train,
 )
 from sightline_world.captions import faithful
+from sightline_world.scenes import scene
 from sightline_world.splits import stream
 
 
@@ -174,8 +179,8 @@ def test_a_run_that_answers_itself_is_measured_without_being_asked(
     tiny_llava, recipe, tmp_path, exam
 ):
     truths = [
-        faithful(scene.layout, stream("validation", scene.index, purpose="caption", seed=9))
-        for scene in exam.scenes
+        faithful(each.layout, stream("validation", each.index, purpose="caption", seed=9))
+        for each in exam.scenes
     ]
 
     def answers(job: Job, url: str) -> None:
@@ -245,7 +250,7 @@ def test_a_loaded_adapter_says_what_the_trained_policy_said(tiny_llava, tmp_path
     config = PolicyConfig(model=str(tiny_llava), lora_rank=4, lora_alpha=8)
     policy = adapted(config, 0).eval()
     export_adapter(policy, tmp_path / "adapter")
-    prompts = [policy.prompts.encode(scene.image, "What is it?") for scene in exam.scenes[:2]]
+    prompts = [policy.prompts.encode(each.image, "What is it?") for each in exam.scenes[:2]]
     inputs = collate(prompts, policy.prompts.pad_id, torch.device("cpu"))
     with torch.no_grad():
         trained = policy.model(**inputs).logits
@@ -278,6 +283,34 @@ def test_objects_are_scored_by_the_service(tiny_llava, recipe, tmp_path, exam, s
         scores = examination.score_objects(client, exam, ["A dog and a cat."] * 9 + [""])
     assert [len(each) for each in scores] == [2] * 9 + [0]
     assert len(experiment.answers["fisao"].scores) == 10
+
+
+def test_sentences_have_the_weights_of_the_service_s_cosines(tiny_llava, tmp_path, socket_service):
+    config = aspo.Config(
+        output_dir=tmp_path,
+        policy=PolicyConfig(model=str(tiny_llava), lora_rank=4, lora_alpha=8),
+        data=DataConfig(format="world", limit=2),
+        metrics="S",
+    )
+    policy = load_policy(config.policy, seed=0)
+    there = scene("train", 1).layout.names[0]
+    texts = [f"There is a {there}.", " There is a zebra.", f" It is a {there}."]
+    ids = policy.prompts.tokenizer("".join(texts), add_special_tokens=False)["input_ids"]
+    chosen, offsets = decode_with_offsets(policy.prompts.decode, ids)
+    pair = seva.Pair(1, "x", "kept", chosen, "No.", tuple(ids), (5,), offsets, 500, 0, 9)
+    equal = replace(pair, row=0, fate="equal")
+    digest = seva.digest(config.pairs, config.policy, config.data, seed=0)
+    seva.PairFolder(tmp_path / "pairs" / digest, 0).add([pair, equal])
+
+    (found,) = sentence_weights(policy, config, url=socket_service.url)
+    _, png = load_image(read_rows(config.data)[1])
+    with examination.RewardClient(socket_service.url) as client:
+        reply = client.sentence_reward(png, [text.strip() for text in texts])
+    cosines = [each.cosine for each in reply]
+    spread = max(cosines) - min(cosines)
+    expected = [(cosine - min(cosines)) / spread for cosine in cosines]
+    assert [weight for weight, _ in found] == pytest.approx(expected)
+    assert [true for _, true in found] == [True, False, True]
 
 
 def test_the_page_says_what_was_found_and_loads_nothing(tiny_llava, recipe, tmp_path, exam):

@@ -34,11 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported here because torch takes seconds, which a wrong argument should not.
     from sightline_eval.service_process import ServiceStartError
     from sightline_trainers.reproduction.training import TrainingFailedError
+    from sightline_trainers.rewards import RewardOutageError, RewardRefusedError
 
     expected = (ValueError, OSError, SightlineError, ServiceStartError, TrainingFailedError)
     try:
         (_summarise if summarises else _reproduce)(options)
-    except expected as error:
+    except (*expected, RewardOutageError, RewardRefusedError) as error:
         sys.stderr.write(f"sightline reproduce: {error}\n")
         return 1
     except KeyboardInterrupt:

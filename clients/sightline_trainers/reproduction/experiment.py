@@ -3,6 +3,7 @@
 Knows in which order and in which folders; knows no method.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from typing import Any
 
 from sightline import RewardClient
 from sightline_eval.progress import progress_bar
+from sightline_trainers import aspo
+from sightline_trainers.checkpoint import write_whole
 from sightline_trainers.configuration import read_file
 from sightline_trainers.journal import Journal
 from sightline_trainers.policy import PolicyConfig
@@ -37,11 +40,14 @@ from sightline_trainers.reproduction.results import (
     read_results,
     write_results,
 )
+from sightline_trainers.reproduction.sentence_weights import sentence_weights
 from sightline_trainers.reproduction.training import Cost, Job, cost_of, train
 from sightline_trainers.tracking import versions
 from sightline_world import weights
 
 RESULTS = "results.json"
+WEIGHTS = "weights.json"
+"""In ASPO's own run: per answer, each sentence's weight and whether it is true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +148,7 @@ class Experiment:
                 if not job.done:
                     self._train(job, self._service(stack))
                 self._add_variant(variant, job, stack)
+                self._weigh(job, stack)
                 yield self._write()
 
     def _check_folder(self) -> None:
@@ -197,6 +204,15 @@ class Experiment:
             answers = replace(answers, scores=scores)
         write_answers(path, answers, key=key)
         return answers
+
+    def _weigh(self, job: Job, stack: ExitStack) -> None:
+        """Keeps the weights of sentences of the run whose configuration has such weights."""
+        path, config = job.folder / WEIGHTS, job.read()
+        if job.folder.name != "aspo" or not isinstance(config, aspo.Config) or path.is_file():
+            return
+        policy = load_adapted(config.policy, job.folder / "adapter")
+        found = sentence_weights(policy, config, url=self._service(stack))
+        write_whole(path, json.dumps(found) + "\n")
 
     def _add(
         self,

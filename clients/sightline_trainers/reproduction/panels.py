@@ -1,5 +1,6 @@
 """The papers' figures, drawn from what the runs left behind. Knows run folders; trains nothing."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,18 +145,23 @@ def _aspo(evidence: Evidence) -> Iterator[Panel]:
 
 
 def _weights(evidence: Evidence) -> Iterator[Panel]:
-    curves = [
-        _smoothed(evidence.folder / row.name, "weight", row.label, css)
-        for row, css in zip(
-            [row for row in evidence.results.rows if row.name in ("aspo", "metric-s", "metric-p")],
-            ("up", "plain", "base"),
-            strict=False,
+    path = evidence.folder / "aspo" / "weights.json"
+    if not path.is_file():
+        return
+    answers: list[list[tuple[float, bool]]] = json.loads(path.read_text(encoding="utf-8"))
+    series = [
+        Series(
+            label,
+            css,
+            [100 * weight for each in answers for weight, is_true in each if is_true is kind],
         )
+        for label, css, kind in (("hallucinating", "down", False), ("true", "up", True))
     ]
     yield Panel(
         "Weights of sentences",
-        "Mean over a step's pairs of the mean weight of a chosen answer's sentences (Eq. 10).",
-        draw_curves(curves, across="step", up="weight"),
+        f"Of chosen answers, by the trained policy: {len(series[1].values)} sentences that name "
+        f"only what is there (green), {len(series[0].values)} that hallucinate (red).",
+        draw_histogram(*series, axis="weight (Eq. 10) x 100"),
     )
 
 

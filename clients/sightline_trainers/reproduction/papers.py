@@ -20,7 +20,9 @@ class Printed:
 
     def __str__(self) -> str:
         """All of it in one line."""
-        numbers = ", ".join(f"{metric} {value:g}" for metric, value in self.values.items())
+        numbers = ", ".join(
+            f"{metric} {f'{value:.2f}'.removesuffix('0')}" for metric, value in self.values.items()
+        )
         return f"{numbers} ({self.label}, {self.source})"
 
 

@@ -6,6 +6,7 @@ from importlib.resources import files
 from string import Template
 from types import MappingProxyType
 
+from sightline_eval.page import page_style
 from sightline_trainers.reproduction.cards import Said, render_cards
 from sightline_trainers.reproduction.columns import CAPTIONS, COSTS, POPE, Column
 from sightline_trainers.reproduction.exam import Exam
@@ -37,7 +38,7 @@ def render_report(evidence: Evidence, exam: Exam) -> str:
     scenes = exam.scenes[:SHOWN]
     template = files("sightline_trainers.reproduction").joinpath("report.html")
     return Template(template.read_text(encoding="utf-8")).substitute(
-        style=_style(),
+        style=page_style(),
         title=escape(PLANS[results.method].title),
         version=escape(results.versions.get("sightline", "")),
         seed=results.seed,
@@ -74,12 +75,6 @@ def headline(results: Results) -> str:
     if change.low > 0:
         return f"{title} takes hallucinations up here, {pair}"
     return f"{title} makes no clear change to hallucinations here: {pair}"
-
-
-def _style() -> str:
-    """The style of the demo's page."""
-    page = files("sightline_eval").joinpath("data/demo.html").read_text(encoding="utf-8")
-    return page.partition("<style>")[2].partition("</style>")[0].strip()
 
 
 def _lead(verdicts: Sequence[Verdict]) -> str:
