@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import platform
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -127,27 +128,49 @@ def _optional(module: str, package: str) -> Any:  # noqa: ANN401 - a library tha
 class _TensorBoard:
     def __init__(self, folder: Path, name: str) -> None:
         del name
-        module = _optional("torch.utils.tensorboard", "tensorboard")
-        self._writer = module.SummaryWriter(str(folder / "tensorboard"))
+        self._folder = folder / "tensorboard"
+        self._module = _optional("torch.utils.tensorboard", "tensorboard")
+        self._writer: Any = None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._writer is None:
+            # a resumed run logs some steps again: those of before are not shown beside them
+            self._writer = self._module.SummaryWriter(str(self._folder), purge_step=step)
         for key, value in metrics.items():
             self._writer.add_scalar(key, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class _WeightsAndBiases:
     def __init__(self, folder: Path, name: str) -> None:
-        module = _optional("wandb", "wandb")
-        self._run = module.init(project="sightline", name=name, dir=str(folder), resume="allow")
+        self._folder, self._name = folder, name
+        self._module = _optional("wandb", "wandb")
+        self._run: Any = None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._run is None:
+            self._run = self._module.init(
+                project="sightline",
+                name=self._name,
+                dir=str(self._folder),
+                id=self._id(step),
+                resume="allow",
+            )
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        if self._run is not None:
+            self._run.finish()
+
+    def _id(self, step: int) -> str:
+        """The same for a run and its continuation, so that they are one run there too."""
+        path = self._folder / "wandb-id.txt"
+        if step == 1 or not path.is_file():
+            write_whole(path, secrets.token_hex(4))
+        return path.read_text(encoding="utf-8")
 
 
 _WRITERS: dict[Report, type[_TensorBoard] | type[_WeightsAndBiases]] = {

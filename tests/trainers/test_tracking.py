@@ -1,5 +1,6 @@
 import json
 import sys
+import types
 
 import pytest
 
@@ -61,3 +62,35 @@ def test_the_manifest_names_versions_and_the_given_facts(tmp_path):
     assert manifest["seed"] == 7
     assert manifest["versions"] == versions()
     assert "torch" in manifest["versions"]
+
+
+def test_a_resumed_run_is_one_run_at_weights_and_biases(tmp_path, monkeypatch):
+    began, logged = [], []
+
+    def init(**options):
+        began.append(options["id"])
+        log = lambda metrics, *, step: logged.append((step, metrics))  # noqa: E731 - as theirs
+        return types.SimpleNamespace(log=log, finish=lambda: logged.append("finished"))
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    for steps in ((1, 2), (2, 3), (1,)):
+        with Tracker(tmp_path, total=3, report_to=("wandb",)) as tracker:
+            for step in steps:
+                tracker.log(step, {"loss": step / 2})
+    again = [(2, {"loss": 1.0}), (3, {"loss": 1.5}), "finished", (1, {"loss": 0.5}), "finished"]
+    assert logged == [(1, {"loss": 0.5}), (2, {"loss": 1.0}), "finished", *again]
+    assert began[0] == began[1] != began[2]
+
+
+def test_tensorboard_shows_each_step_of_a_resumed_run_once(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for steps in ((1, 2, 3), (3, 4)):
+        with Tracker(tmp_path, total=4, report_to=("tensorboard",)) as tracker:
+            for step in steps:
+                tracker.log(step, {"loss": float(step + len(steps))})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [(each.step, each.value) for each in events.Scalars("loss")]
+    assert shown == [(1, 4.0), (2, 5.0), (3, 5.0), (4, 6.0)]
