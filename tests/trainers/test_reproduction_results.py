@@ -20,7 +20,7 @@ from sightline_trainers.reproduction.results import (
     read_results,
     write_results,
 )
-from sightline_trainers.reproduction.summary import summarise
+from sightline_trainers.reproduction.summary import summarise, summarise_all
 from sightline_trainers.reproduction.targets import TARGETS, judge
 from sightline_trainers.reproduction.training import Cost
 
@@ -179,6 +179,16 @@ def test_a_summary_gives_mean_and_extremes_beside_the_paper():
     assert "- **pass** - CHAIR_s at least 27 % lower" in text
     widths = {each.count("|") for each in text.splitlines() if each.startswith("|")}
     assert len(widths) == 1
+
+
+def test_methods_and_policies_have_summaries_of_their_own():
+    base = row("base", None)
+    plain = replace(results("csr", base), policy={"model": "plain", "weights": "9"})
+    found = [results("csr", base), plain, results("svp", base), results("csr", base, seed=1)]
+    text = summarise_all(found)
+    assert re.findall(r"^### (.+)$", text, re.MULTILINE) == ["CSR", "CSR", "SVP"]
+    assert "policy `plain` (weights 9)" in text
+    assert "Seeds 0, 1" in text
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ Re-runs a paper's headline comparison on the embedded world: starts the reward s
 method, its baseline and its ablations from the recipe world_METHOD.yaml, asks every policy about
 held-out scenes, and writes results.json and report.html. What is finished in DIR is reused and what
 was interrupted goes on, so the same command can be given again.
-`sightline reproduce summary DIR [DIR ...]` merges several seeds into one table."""
+`sightline reproduce summary DIR [DIR ...]` merges several seeds into tables."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,9 +83,9 @@ def _reproduce(options: argparse.Namespace) -> None:
 def _summarise(options: argparse.Namespace) -> None:
     from sightline_trainers.reproduction.experiment import RESULTS
     from sightline_trainers.reproduction.results import read_results
-    from sightline_trainers.reproduction.summary import summarise
+    from sightline_trainers.reproduction.summary import summarise_all
 
-    sys.stdout.write(summarise([read_results(folder / RESULTS) for folder in options.folders]))
+    sys.stdout.write(summarise_all([read_results(folder / RESULTS) for folder in options.folders]))
 
 
 @contextmanager
@@ -168,7 +168,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 def _summary_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "sightline reproduce summary",
-        description="Merges the results of several seeds of a method into one Markdown table.",
+        description="Merges the results of several seeds into a Markdown table for each method "
+        "and policy among them, beside the paper's numbers, and says which targets are met.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     return parser.parse_args(arguments)

@@ -16,6 +16,18 @@ _SAMPLED = (
 COLUMNS = (*CAPTIONS, *POPE[:2], *_SAMPLED, *COSTS)
 
 
+def summarise_all(results: Sequence[Results]) -> str:
+    """The summaries of all methods and policies among the results, one after another.
+
+    Raises:
+        ValueError: as `summarise`.
+    """
+    groups: dict[tuple[str, str], list[Results]] = {}
+    for each in results:
+        groups.setdefault((each.method, each.policy["weights"]), []).append(each)
+    return "\n".join(summarise(group) for group in groups.values())
+
+
 def summarise(results: Sequence[Results]) -> str:
     """Markdown: what was run, the table beside the paper's numbers, and the verdicts.
 
