@@ -56,7 +56,7 @@ class Setting:
 
     Attributes:
         plan: of the method.
-        variants: those of it that are wanted.
+        variants: those of it that are wanted; others that the folder holds are measured too.
         out: the folder of everything, absolute.
         recipe: the configuration file that all variants start from.
         fields: what is laid over it for all of them.
@@ -89,8 +89,10 @@ class Setting:
         own = {name: value.format(**places) for name, value in variant.fields.items()}
         common = {"seed": str(self.seed), "policy.model": self.policy, "merge": "false"}
         fields = {**common, **self.fields, **own}
-        product = "answers.jsonl" if variant.yields == "answers" else "summary.json"
-        return Job(self.plan.method, self.recipe, fields, self.out / variant.name, product)
+        if variant.yields == "answers":  # they are about these very scenes
+            folder = self.out / f"{variant.name}-{exam.name}"
+            return Job(self.plan.method, self.recipe, fields, folder, "answers.jsonl")
+        return Job(self.plan.method, self.recipe, fields, self.out / variant.name)
 
     def answers_path(self, row: str, exam: Exam) -> Path:
         """Where the answers of a row are kept."""
@@ -123,14 +125,15 @@ class Experiment:
     ) -> None:
         self._setting, self._exam = setting, exam
         self._serve, self._train = serve, train_job
-        self._jobs = [(variant, setting.job(variant, exam)) for variant in setting.variants]
-        self._policies = {job.folder: job.read().policy for _, job in self._jobs}
         self._weights = weights_digest(setting.policy)
+        self._check_folder()
+        known = [(variant, setting.job(variant, exam)) for variant in setting.plan.variants]
+        self._jobs = [(v, job) for v, job in known if v in setting.variants or job.done]
+        self._policies = {job.folder: job.read().policy for _, job in self._jobs}
         self.answers: dict[str, Answers] = {}
         self._rows: list[Row] = []
         self._base: Sequence[Tallies] = ()
         self._url: str | None = None
-        self._check_folder()
 
     def run(self) -> Iterator[Results]:
         """Does all of it; gives what is known, and writes results.json, after each variant.

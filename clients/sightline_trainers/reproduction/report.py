@@ -43,7 +43,7 @@ def render_report(evidence: Evidence, exam: Exam) -> str:
         version=escape(results.versions.get("sightline", "")),
         seed=results.seed,
         headline=escape(headline(results)),
-        lead=escape(_lead(verdicts)),
+        lead=escape(_lead(results, verdicts)),
         tiles="".join(_tiles(results)),
         verdicts="".join(map(_verdict, verdicts)),
         tables="".join(_tables(results)),
@@ -77,7 +77,7 @@ def headline(results: Results) -> str:
     return f"{title} makes no clear change to hallucinations here: {pair}"
 
 
-def _lead(verdicts: Sequence[Verdict]) -> str:
+def _lead(results: Results, verdicts: Sequence[Verdict]) -> str:
     counts = [
         f"{sum(verdict.outcome == outcome for verdict in verdicts)} {words}"
         for outcome, words in (
@@ -86,7 +86,18 @@ def _lead(verdicts: Sequence[Verdict]) -> str:
             ("not measured", "not measured"),
         )
     ]
-    return f"Of {len(verdicts)} targets: {', '.join(counts)}."
+    targets = f"Of {len(verdicts)} targets: {', '.join(counts)}."
+    row = results.row(results.method)
+    if row is None:
+        return targets
+    recall, objects = CAPTIONS[2], CAPTIONS[3]
+    before, after = results.base.greedy, row.greedy
+    return (
+        f"Captions name {recall.number(before.value('recall'))} % of what is there before and "
+        f"{recall.number(after.value('recall'))} % after, "
+        f"{objects.number(before.value('objects'))} and {objects.number(after.value('objects'))} "
+        f"objects each. {targets}"
+    )
 
 
 def _verdict(verdict: Verdict) -> str:
