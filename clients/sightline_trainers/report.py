@@ -59,7 +59,8 @@ def render_report(folder: Path) -> str:
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no manifest.json: give the output_dir of a run") from None
     steps = _steps(folder / "metrics.jsonl")
-    title = f"{_TITLES[manifest['method']]}: {len(steps)} steps on {manifest['n_rows']} images"
+    n_steps = f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
+    title = f"{_TITLES[manifest['method']]}: {n_steps} on {manifest['n_rows']} images"
     template = files("sightline_trainers").joinpath("report.html").read_text(encoding="utf-8")
     tiles, split = _time(folder, manifest, steps)
     return Template(template).substitute(
@@ -152,7 +153,8 @@ def _examples(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     """The examples, with the pictures where the data can still be read."""
     try:
         moments = read_moments(folder, manifest)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        yield f"<p class=note>The examples cannot be read: {escape(str(error))}</p>"
         return
     try:
         rows = read_rows(build(DataConfig, manifest["config"]["data"], origin="the manifest"))

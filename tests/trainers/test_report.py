@@ -210,3 +210,10 @@ def test_many_points_are_drawn_with_their_running_mean():
     assert drawn.count("<path") == 2
     assert "<circle" not in drawn
     np.testing.assert_allclose(running_mean(np.array([0.0, 3.0, 6.0, 0.0]), 3), [1.5, 3, 3, 3])
+
+
+def test_examples_that_cannot_be_read_are_said_to_be_so(run):
+    folder = run("fisao")
+    (folder / "examples").mkdir()
+    (folder / "examples/step-00000001.json").write_text("[{")
+    assert "The examples cannot be read: " in render_report(folder)
