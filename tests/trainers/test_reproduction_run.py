@@ -96,7 +96,8 @@ class Trainer:
         if job.method == "csr":
             folders += [job.folder / f"iteration-{number}" / "adapter" for number in (1, 2, 10)]
         for number, folder in enumerate(folders):
-            export_adapter(adapted(config.policy, number), folder)
+            last = number == len(folders) - 1  # it is what the run ends with
+            export_adapter(adapted(config.policy, 0 if last else number), folder)
         (job.folder / job.product).write_text("{}")
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from sightline import RewardClient
 from sightline_eval.progress import progress_bar
-from sightline_trainers import aspo
 from sightline_trainers.checkpoint import write_whole
 from sightline_trainers.configuration import read_file
 from sightline_trainers.journal import Journal
@@ -151,7 +150,8 @@ class Experiment:
                 if not job.done:
                     self._train(job, self._service(stack))
                 self._add_variant(variant, job, stack)
-                self._weigh(job, stack)
+                if self._setting.plan.weighed and variant.name == self._setting.plan.method:
+                    self._weigh(job, stack)
                 yield self._write()
 
     def _check_folder(self) -> None:
@@ -179,15 +179,13 @@ class Experiment:
         if variant.yields == "answers":
             self._add(variant.name, variant.label, variant.fields, _own_answers(job), cost)
             return
-        adapters = {variant.name: job.folder / "adapter"}
         if variant.yields == "iterations":
-            adapters = dict(_iterations(variant.name, job.folder))
-        for name, adapter in adapters.items():
-            last = name == variant.name
-            number = name.removeprefix(f"{variant.name}-")
-            label = variant.label if last else f"{variant.label}, iteration {number}"
-            answers = self._asked(name, policy, adapter, stack)
-            self._add(name, label, variant.fields, answers, cost if last else None)
+            for number, adapter in _iterations(job.folder):
+                name, label = f"{variant.name}-{number}", f"{variant.label}, iteration {number}"
+                answers = self._asked(name, policy, adapter, stack)
+                self._add(name, label, variant.fields, answers, None)
+        answers = self._asked(variant.name, policy, job.folder / "adapter", stack)
+        self._add(variant.name, variant.label, variant.fields, answers, cost)
 
     def _asked(
         self, name: str, config: PolicyConfig, adapter: Path | None, stack: ExitStack
@@ -209,12 +207,12 @@ class Experiment:
         return answers
 
     def _weigh(self, job: Job, stack: ExitStack) -> None:
-        """Keeps the weights of sentences of the run whose configuration has such weights."""
-        path, config = job.folder / WEIGHTS, job.read()
-        if job.folder.name != "aspo" or not isinstance(config, aspo.Config) or path.is_file():
+        """Keeps how the run's policy weighs sentences."""
+        path = job.folder / WEIGHTS
+        if path.is_file():
             return
-        policy = load_adapted(config.policy, job.folder / "adapter")
-        found = sentence_weights(policy, config, url=self._service(stack))
+        policy = load_adapted(self._policies[job.folder], job.folder / "adapter")
+        found = sentence_weights(policy, job.read(), url=self._service(stack))
         write_whole(path, json.dumps(found) + "\n")
 
     def _add(
@@ -261,15 +259,14 @@ class Experiment:
         return results
 
 
-def _iterations(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """A row's name and adapter for each iteration of a run; the last has the variant's name."""
-    adapters = sorted(folder.glob("iteration-*/adapter"), key=_number)
-    for adapter in adapters:
-        yield name if adapter == adapters[-1] else f"{name}-{_number(adapter)}", adapter
-
-
-def _number(adapter: Path) -> int:
-    return int(adapter.parent.name.rpartition("-")[2])
+def _iterations(folder: Path) -> list[tuple[int, Path]]:
+    """Number and adapter of a run's iterations, without the one that the run ended with."""
+    last = weights_digest(folder / "adapter")
+    adapters = (
+        (int(each.parent.name.rpartition("-")[2]), each)
+        for each in folder.glob("iteration-*/adapter")
+    )
+    return sorted(pair for pair in adapters if weights_digest(pair[1]) != last)
 
 
 def _own_answers(job: Job) -> Answers:

@@ -43,6 +43,7 @@ class Plan:
         service: options of a service that has no more models than are needed.
         variants: in the order in which they are run.
         scored: whether the verifier's scores of the objects that captions name are wanted.
+        weighed: whether the weights of sentences under the method's own policy are wanted.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Plan:
     service: tuple[str, ...]
     variants: tuple[Variant, ...]
     scored: bool = False
+    weighed: bool = False
 
     def choose(self, asked: Sequence[str]) -> tuple[Variant, ...]:
         """The variants of "all", "main", or of these names, in the order of the plan.
@@ -123,6 +125,7 @@ PLANS: Mapping[str, Plan] = {
             Variant("metric-s", "S only", {**_PAIRS, "metrics": "S"}),
             Variant("metric-p", "P only", {**_PAIRS, "metrics": "P"}),
         ),
+        weighed=True,
     ),
     "svp": Plan(
         "svp",

@@ -11,6 +11,7 @@ from sightline_trainers.data import SceneSource, load_image, read_rows
 from sightline_trainers.pair_log_probs import Case, pair_log_probs
 from sightline_trainers.policy import Policy
 from sightline_trainers.rollout import cut
+from sightline_trainers.runs import RunConfig
 from sightline_trainers.segment_scores import Question, SegmentSource
 from sightline_trainers.segments import cut_answer
 from sightline_world.captions import mentioned
@@ -22,15 +23,16 @@ PAIRS = 128
 
 @torch.no_grad()
 def sentence_weights(
-    policy: Policy, config: aspo.Config, *, url: str
+    policy: Policy, config: RunConfig, *, url: str
 ) -> list[list[tuple[float, bool]]]:
     """w_i (Eq. 10) of each sentence of the chosen answers, and whether it names the scene's alone.
 
     Args:
         policy: gives the perplexities.
-        config: of the run, on scenes of the world; its pairs are on the disk.
+        config: ASPO's, of a run on scenes of the world; its pairs are on the disk.
         url: the reward service, which gives the similarities.
     """
+    assert isinstance(config, aspo.Config)
     rows = read_rows(config.data)
     cases: list[Case] = []
     questions: list[Question] = []
