@@ -232,9 +232,6 @@ def load_policy(config: PolicyConfig, *, seed: int, value_head: bool = False) ->
     targets = config.lora_targets.replace("language_model", family.language_model)
     _check_targets(model, targets, family.language_model)
     template = config.chat_template.read_text(encoding="utf-8") if config.chat_template else None
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()
     torch.manual_seed(seed)  # LoRA's A is drawn here
     adapter = LoraConfig(
         r=config.lora_rank,
@@ -244,8 +241,11 @@ def load_policy(config: PolicyConfig, *, seed: int, value_head: bool = False) ->
         target_modules=targets,
     )
     with warnings.catch_warnings():
-        # peft asks for an attribute that transformers has renamed
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # transformers 5.23 has renamed what older ones and peft know as gradient checkpointing
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+            model.enable_input_require_grads()
         adapted = cast(PeftModel, get_peft_model(model, adapter))
     prompts = PromptFormat(backbone.processor, template=template, family=family)
     return Policy(adapted, prompts, value_head=value_head)
