@@ -148,10 +148,17 @@ def _writable(folder: Path) -> Path:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("sightline reproduce", description=_DESCRIPTION)
+    variants = [f"  {m:<6} {', '.join(v.name for v in PLANS[m].variants)}" for m in sorted(PLANS)]
+    parser = argparse.ArgumentParser(
+        "sightline reproduce",
+        description=_DESCRIPTION,
+        epilog="\n".join(["variants:", *variants]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add = parser.add_argument
     add("method", choices=sorted(PLANS))
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for everything")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder, one per seed and policy")
     add("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")
     add("--variants", default="all", metavar="NAMES", help="main, all, or NAME,NAME (default: all)")
     add("--scenes", type=int, default=300, help="held-out scenes (default: %(default)s)")
