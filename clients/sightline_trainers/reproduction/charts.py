@@ -9,7 +9,7 @@ from sightline_eval.bootstrap import Estimate
 
 _WIDTH, _HEIGHT = 520.0, 230.0
 _LEFT, _RIGHT, _TOP, _BASE = 46.0, 12.0, 12.0, 188.0
-_LABELS, _ROW = 190.0, 26.0
+_LABELS, _ROW = 215.0, 26.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 

@@ -137,7 +137,7 @@ PLANS: Mapping[str, Plan] = {
             Variant("ungrounded", "neither grounding nor scoring", _UNGROUNDED, main=True),
             Variant(
                 "isvp",
-                "iSVP (boxes while answering, no training)",
+                "iSVP (boxes, but no training)",
                 {
                     "inference_only": "true",
                     "images_per_step": "10",
