@@ -31,8 +31,8 @@ def load_backbone(path: str, *, revision: str | None, dtype: torch.dtype) -> Bac
     """The model in a folder or on the hub.
 
     Raises:
-        ValueError: the model is of an architecture that cannot be trained here, or a package that
-            its processor needs is missing.
+        ValueError: the model is of an architecture that cannot be trained here, or its processor
+            lacks a package or a setting.
         OSError: there is no such model.
     """
     config = _load_config(path, revision)
@@ -48,6 +48,13 @@ def load_backbone(path: str, *, revision: str | None, dtype: torch.dtype) -> Bac
         raise ValueError(
             f"policy.model {path!r} has a {type(processor).__name__}, which names no token that "
             f"stands for an image: {_MEND}"
+        )
+    if getattr(processor, "patch_size", 0) is None:
+        raise ValueError(
+            f"policy.model {path!r} has a processor without patch_size, which cannot count an "
+            "image's tokens: take a newer revision, or add patch_size, "
+            "vision_feature_select_strategy and num_additional_image_tokens to its "
+            "processor_config.json"
         )
     return Backbone(model, processor, family_of(config.model_type))
 

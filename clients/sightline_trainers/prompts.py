@@ -74,7 +74,11 @@ class PromptFormat:
         return self._begun(self._rendered(question))
 
     def encode(self, image: PIL.Image.Image, question: str) -> Prompt:
-        """One sample's inputs."""
+        """One sample's inputs.
+
+        Raises:
+            ValueError: the question holds the image's marker, or is too long for a Q-Former.
+        """
         rendered = self._rendered(question)
         # where tokenisers begin by themselves they may mark the first word as such
         by_tokenizer = self._tokenizer_only_begins and not rendered.startswith(self._begin)
@@ -85,11 +89,20 @@ class PromptFormat:
             add_special_tokens=specials,
             return_tensors="pt",
         )
+        self._check_reader(len(inputs.get("qformer_input_ids", [[]])[0]))
         return {
             name: value
             for name, value in inputs.items()
             if isinstance(value, Tensor) and name not in _NO_INPUT
         }
+
+    def _check_reader(self, n_tokens: int) -> None:
+        reader = getattr(self.processor, "qformer_tokenizer", None)
+        if reader is not None and n_tokens > reader.model_max_length:
+            raise ValueError(
+                f"the prompt has {n_tokens} tokens for the Q-Former, more than its "
+                f"{reader.model_max_length}: shorten it"
+            )
 
     def _rendered(self, question: str) -> str:
         marker = str(getattr(self.processor, "image_token", None) or "")

@@ -13,6 +13,8 @@ from sightline_service.models.provenance import weights_revision
 from sightline_service.models.reference import ModelLoadError, ModelReference
 
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+# InstructBLIP keeps its second tokeniser in qformer_tokenizer/; nobody needs another subfolder.
+_SUBFOLDERS = ("[!q]*/*", "q[!f]*/*")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
 _MAX_HEADER_BYTES = 100_000_000
@@ -130,7 +132,7 @@ def open_checkpoint(reference: ModelReference) -> Checkpoint:
             reference.repository,
             revision=reference.revision,
             allow_patterns=list(_WANTED),
-            ignore_patterns=["*/*"],
+            ignore_patterns=list(_SUBFOLDERS),
         )
     except Exception as error:  # whatever the hub's client raises, the mend is one
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

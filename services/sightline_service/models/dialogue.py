@@ -76,7 +76,7 @@ class DialogueFormat:
 
         Raises:
             TextRefusedError: prompt or text contain the image's marker, the text has no token, or
-                both together exceed the model's context.
+                both together exceed the model's context, or the prompt that of its Q-Former.
         """
         self._refuse_markers(image, prompt, text)
         rendered = self._render(image, prompt)
@@ -135,12 +135,21 @@ class DialogueFormat:
             ids = self._tokenizer.spans(rendered)[0] if rendered else ()
             return self._begun(ids) or self._context_without_begin(), {}, {}
         inputs = dict(self._call_processor(image, rendered))
+        self._check_reader(len(inputs.get("qformer_input_ids", [[]])[0]))
         ids = tuple(inputs["input_ids"][0].tolist())
         begun = ids if self._family.own_layout else self._begun(ids)
         added = (0,) * (len(begun) - len(ids))
         types = {name: (*added, *inputs[name][0].tolist()) for name in _TYPES if name in inputs}
         images = {name: of for name, of in inputs.items() if name not in _NOT_OF_THE_IMAGE}
         return begun, images, types
+
+    def _check_reader(self, n_tokens: int) -> None:
+        reader = getattr(self._processor, "qformer_tokenizer", None)
+        if reader is not None and n_tokens > reader.model_max_length:
+            raise TextRefusedError(
+                f"the prompt has {n_tokens} tokens for the Q-Former, more than its "
+                f"{reader.model_max_length}: shorten it"
+            )
 
     def _begun(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         return ids if ids[:1] == self._begin else (*self._begin, *ids)

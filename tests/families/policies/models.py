@@ -99,7 +99,8 @@ def bert_tokenizer():
     letters = "abcdefghijklmnopqrstuvwxyz"
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", ",", "<", ">", "/", *letters]
     tokens += [f"##{letter}" for letter in letters]
-    return transformers.BertTokenizer(vocab={token: place for place, token in enumerate(tokens)})
+    vocab = {token: place for place, token in enumerate(tokens)}
+    return transformers.BertTokenizer(vocab=vocab, model_max_length=128)
 
 
 def ids_of(tokenizer):
@@ -208,6 +209,7 @@ def instructblip(folder):
             **WIDTH,
             "intermediate_size": 48,
             "vocab_size": len(reader),
+            "max_position_embeddings": 128,
             "encoder_hidden_size": 32,
         },
         text_config={"model_type": "llama", **DECODER, **ids_of(tokenizer)},

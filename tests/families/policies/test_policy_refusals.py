@@ -3,11 +3,15 @@
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
 
+from sightline_service.models.checkpoint import open_checkpoint
 from sightline_service.models.load import ModelLoadError, load_perplexity
+from sightline_service.models.protocols import TextRefusedError
+from sightline_service.models.reference import ModelReference
 from sightline_trainers.policy import PolicyConfig, load_policy
 
 
@@ -87,6 +91,44 @@ def test_a_package_that_a_processor_lacks_is_named(tiny, models, monkeypatch):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         train(tmp_path / "nowhere")
+
+
+def test_a_prompt_beyond_the_q_formers_context_is_refused(tiny, models, images):
+    folder = tiny(models.instructblip)
+    policy = load_policy(PolicyConfig(model=str(folder), lora_rank=2), seed=0)
+    fits = "a " * 126
+    policy.prompts.encode(images[0], fits)
+    with pytest.raises(ValueError, match=r"129 tokens for the Q-Former, more than its 128"):
+        policy.prompts.encode(images[0], fits + "a")
+    served = serve(folder)
+    served.score([served.prepare(images[0], fits, "A cat.")])
+    with pytest.raises(TextRefusedError, match=r"129 tokens for the Q-Former, more than its 128"):
+        served.prepare(images[0], fits + "a", "A cat.")
+
+
+def test_a_processor_that_cannot_count_an_images_tokens_is_refused(tiny, models, monkeypatch):
+    """As those that were saved before processors had a configuration of their own."""
+    folder = tiny(models.llava)
+    old = transformers.AutoProcessor.from_pretrained(folder)
+    old.patch_size = None
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lambda *_, **__: old)
+    with pytest.raises(ValueError, match="without patch_size.*processor_config.json"):
+        train(folder)
+
+
+def test_the_hub_is_asked_for_the_second_tokenizer_and_no_other_subfolder(monkeypatch, tmp_path):
+    asked = {}
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda *_, **options: asked.update(options) or tmp_path,
+    )
+    open_checkpoint(ModelReference.parse("hf:Salesforce/instructblip-vicuna-7b"))
+    offered = ["config.json", "model.safetensors", "model.bin", "qformer_tokenizer/vocab.txt"]
+    offered += ["onnx/model.json", "quantized/config.json", "qformer_tokenizer/tokenizer.json"]
+    patterns = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
+    fetched = list(huggingface_hub.utils.filter_repo_objects(offered, **patterns))
+    assert fetched == [*offered[:2], offered[3], offered[6]]
 
 
 def test_a_processor_without_a_token_for_images_is_refused(tiny, models, monkeypatch):
