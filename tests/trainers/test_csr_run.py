@@ -382,7 +382,7 @@ def test_a_run_killed_at_any_moment_and_resumed_gives_the_same_adapter(config):
     time.sleep(random.Random(time.time()).uniform(0, 2))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    subprocess.run(command(killed, "--resume"), env=environment(), check=True, timeout=120)
+    subprocess.run(command(killed, "--resume"), env=environment(), check=True, timeout=900)
     assert_equal_runs(whole, killed)
 
 
@@ -393,7 +393,7 @@ def test_two_processes_find_the_same_pairs_and_learn_what_one_does(config):
     launched = [*command(two)]
     launched[1:3] = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", launched[2]]
     launched.insert(3, "--standalone")
-    subprocess.run(launched, env=environment(), check=True, timeout=240)
+    subprocess.run(launched, env=environment(), check=True, timeout=900)
     theirs = [
         record
         for rank in (0, 1)
