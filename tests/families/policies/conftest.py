@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,18 @@ import torch
 
 from sightline_trainers.policy import PolicyConfig, load_policy
 
-SPEC = importlib.util.spec_from_file_location("models", Path(__file__).with_name("models.py"))
-MODELS = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(MODELS)
+
+def beside(name):
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        f"policy_{name}", Path(__file__).with_name(f"{name}.py")
+    )
+    module = sys.modules[f"policy_{name}"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MODELS, MATRIX = beside("models"), beside("matrix")
 QUESTIONS = ["What?", "Describe the image.", "What is on the table, and where?"]
 SIZES = [(40, 30), (30, 80), (90, 25)]
 
@@ -38,12 +48,12 @@ def pytest_generate_tests(metafunc):
         each = [
             # by default each family takes a step with one of the trainers
             pytest.param(name, method, marks=() if turn == place % 4 else pytest.mark.slow)
-            for place, name in enumerate(MODELS.FAMILIES)
+            for place, name in enumerate(MATRIX.FAMILIES)
             for turn, method in enumerate(("fisao", "csr", "aspo", "svp"))
         ]
         metafunc.parametrize(("family", "method"), each, scope="session")
     elif "family" in metafunc.fixturenames:
-        metafunc.parametrize("family", MODELS.FAMILIES, scope="session")
+        metafunc.parametrize("family", MATRIX.FAMILIES, scope="session")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -72,13 +82,13 @@ def models():
 
 
 @pytest.fixture(scope="session")
-def families():
-    return MODELS.FAMILIES
+def matrix():
+    return MATRIX
 
 
 @pytest.fixture(scope="session")
 def folder(family, tiny):
-    return tiny(MODELS.FAMILIES[family].build)
+    return tiny(getattr(MODELS, family))
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,9 @@
 """Tiny random models of each family, saved by the library's own classes as their repositories are.
 
-`FAMILIES` is the rows of the matrix in docs/policies.md: who they stand for, and what builds them.
+What builds a family has its name in `matrix.FAMILIES`.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -166,6 +164,10 @@ def llava_next(folder, *, text="llama", template="vicuna"):
     )
     model = transformers.LlavaNextForConditionalGeneration(config)
     save(folder, model, processor, ends=[tokenizer.eos_token_id])
+
+
+def llava_next_vicuna(folder):
+    llava_next(folder)
 
 
 def llava_next_mistral(folder):
@@ -332,58 +334,3 @@ def causal_lm(folder):
         model.lm_head.weight.mul_(3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-@dataclass(frozen=True)
-class Family:
-    """A row of the matrix.
-
-    Attributes:
-        stands_for: the repository whose layout the tiny one has.
-        build: writes the tiny one into a folder.
-        prompt: what the model reads for "What?"; the tokens of one tile stand as one.
-        refused: the checks that it cannot pass, each with the reason.
-    """
-
-    stands_for: str
-    build: Callable[[Path], None]
-    prompt: str
-    refused: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-QWEN_PROMPT = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-    "<|vision_start|><|image_pad|><|vision_end|>What?<|im_end|>\n<|im_start|>assistant\n"
-)
-VICUNA_PROMPT = "<s>USER: <image>\nWhat? ASSISTANT:"
-FAMILIES = {
-    "llava": Family("llava-hf/llava-1.5-7b-hf", llava, VICUNA_PROMPT),
-    "llava_next_vicuna": Family("llava-hf/llava-v1.6-vicuna-7b-hf", llava_next, VICUNA_PROMPT),
-    "llava_next_mistral": Family(
-        "llava-hf/llava-v1.6-mistral-7b-hf", llava_next_mistral, "<s>[INST] <image>\nWhat? [/INST]"
-    ),
-    "llava_onevision": Family(
-        "llava-hf/llava-onevision-qwen2-7b-ov-hf",
-        llava_onevision,
-        "<|im_start|>user <image>\nWhat?<|im_end|><|im_start|>assistant\n",
-    ),
-    "instructblip": Family("Salesforce/instructblip-vicuna-7b", instructblip, "<image></s>What?"),
-    "qwen2_vl": Family("Qwen/Qwen2-VL-2B-Instruct", qwen2_vl, QWEN_PROMPT),
-    "qwen2_5_vl": Family("Qwen/Qwen2.5-VL-7B-Instruct", qwen2_5_vl, QWEN_PROMPT),
-    "internvl": Family(
-        "OpenGVLab/InternVL3-8B-hf",
-        internvl,
-        "<|im_start|>user\n<img><IMG_CONTEXT></img>\nWhat?<|im_end|>\n<|im_start|>assistant\n",
-    ),
-    "idefics3": Family(
-        "HuggingFaceM4/Idefics3-8B-Llama3",
-        idefics3,
-        "<|begin_of_text|>User:<fake_token_around_image><row_1_col_1><image>"
-        "<fake_token_around_image><row_1_col_2><image>\n"
-        "<fake_token_around_image><row_2_col_1><image>"
-        "<fake_token_around_image><row_2_col_2><image>\n\n"
-        "<fake_token_around_image><global-img><image><fake_token_around_image>"
-        "What?<end_of_utterance>\nAssistant:",
-    ),
-    "paligemma": Family("google/paligemma-3b-mix-224", paligemma, "<image><bos>What?\n"),
-}

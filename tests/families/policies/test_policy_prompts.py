@@ -21,9 +21,11 @@ def shown(policy, prompt):
     return tokenizer.decode(kept, clean_up_tokenization_spaces=False)
 
 
-def test_a_prompt_reads_as_the_family_was_trained(family, families, policy, prompts):
+def test_a_prompt_reads_as_the_family_was_trained(family, matrix, policy, prompts):
     # a decoder of marked spaces adds one after each special token
-    assert shown(policy, prompts[0]).replace(" ", "") == families[family].prompt.replace(" ", "")
+    assert shown(policy, prompts[0]).replace(" ", "") == matrix.FAMILIES[family].prompt.replace(
+        " ", ""
+    )
 
 
 def test_a_prompt_is_that_of_the_librarys_own_path(policy, prompts, images, questions):

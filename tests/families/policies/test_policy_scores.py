@@ -19,7 +19,8 @@ def scored(policy, prompts, ids, mask):
     return token_log_probs(logits, ids) * mask
 
 
-def test_teacher_forcing_gives_generations_own_log_probs(policy, prompts, monkeypatch):
+def sampled(policy, prompts, monkeypatch):
+    """What is sampled, its mask, and the log-probabilities that generation itself had of it."""
     generate, kept = policy.model.generate, []
 
     def keeping(**arguments):
@@ -29,9 +30,20 @@ def test_teacher_forcing_gives_generations_own_log_probs(policy, prompts, monkey
 
     monkeypatch.setattr(policy.model, "generate", keeping)
     ids, mask = policy.sample(prompts, Sampling(10), SEEDS)
-    generated = token_log_probs(kept[0], ids) * mask
+    return ids, mask, token_log_probs(kept[0], ids) * mask
+
+
+def test_teacher_forcing_gives_generations_own_log_probs(policy, prompts, monkeypatch):
+    ids, mask, generated = sampled(policy, prompts, monkeypatch)
     torch.testing.assert_close(scored(policy, prompts, ids, mask), generated, atol=1e-4, rtol=0)
     assert generated.min() < -1  # the model prefers some tokens
+
+
+@pytest.mark.slow
+def test_in_bfloat16_they_differ_by_little(load, bend, prompts, monkeypatch):
+    policy = bend(load(dtype="bfloat16"))
+    ids, mask, generated = sampled(policy, prompts, monkeypatch)
+    torch.testing.assert_close(scored(policy, prompts, ids, mask), generated, atol=0.15, rtol=0)
 
 
 def test_a_row_scores_the_same_alone_and_among_longer_ones(policy, prompts):
