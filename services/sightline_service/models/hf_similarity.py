@@ -1,5 +1,6 @@
 """transformers' CLIP, SigLIP and their like as similarity models. Knows transformers and torch."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,12 @@ from sightline_service.models.protocols import Prepared
 from sightline_service.models.reference import ModelLoadError, ModelReference
 from sightline_service.models.tensors import right_padded, unit_rows
 from sightline_service.models.tokenizing import Tokenizer
+
+_OF_IMAGES = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
+_CHANNELS = 3
+_SEES_PADDING = frozenset({"siglip", "siglip2"})
+_TRAINED_TOKENS = {"align": 64}
+"""Lengths at which a family was trained, where its positions would allow more."""
 
 
 class HfSimilarity:
@@ -58,10 +65,12 @@ class HfSimilarity:
         self._masked = "attention_mask" in tokenizer.inner.model_input_names and not tokenizer.pad
 
     def prepare_image(self, image: PIL.Image.Image) -> Prepared:
-        """Preprocesses an RGB image to [3, h, w]."""
-        pixels = image_inputs(self._image_processor, image)["pixel_values"][0]
-        height, width = pixels.shape[-2:]
-        return Prepared(data=pixels, cost=height * width, group=(height, width))
+        """Preprocesses an RGB image to [3, h, w], or to patches [n, d] with a mask (naflex)."""
+        inputs = image_inputs(self._image_processor, image)
+        rows = {name: inputs[name][0] for name in _OF_IMAGES if name in inputs}
+        pixels = rows["pixel_values"]
+        cost = max(pixels.numel() // _CHANNELS, 1)
+        return Prepared(data=rows, cost=cost, group=tuple(pixels.shape))
 
     def prepare_text(self, text: str) -> Prepared:
         """Tokenises, cuts at the context length, and keeps the end token."""
@@ -71,11 +80,13 @@ class HfSimilarity:
     def embed_images(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]."""
         with forward_pass():
-            pixels = torch.stack([prepared.data for prepared in batch])
-            features = self._model.get_image_features(
-                pixel_values=pixels.to(self._placement.device, self._placement.dtype)
-            )
-            return unit_rows(_pooled(features))
+            rows: list[dict[str, torch.Tensor]] = [prepared.data for prepared in batch]
+            inputs = {
+                name: torch.stack([row[name] for row in rows]).to(self._placement.device)
+                for name in rows[0]
+            }
+            inputs["pixel_values"] = inputs["pixel_values"].to(self._placement.dtype)
+            return unit_rows(_pooled(self._model.get_image_features(**inputs)))
 
     def embed_texts(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]."""
@@ -96,11 +107,6 @@ def load_hf_similarity(reference: ModelReference, placement: Placement) -> HfSim
     checkpoint = open_checkpoint(reference)
     with loading(reference, checkpoint):
         config = load_config(checkpoint)
-        if config.model_type == "siglip2":
-            raise ModelLoadError(
-                f"{reference.text} takes images of any shape (naflex), which is not served: use a "
-                "fixed-resolution SigLIP 2, for example hf:google/siglip2-so400m-patch14-384"
-            )
         text_config = getattr(config, "text_config", None)
         if text_config is None or not _embeds_both(config):
             raise ModelLoadError(
@@ -110,8 +116,11 @@ def load_hf_similarity(reference: ModelReference, placement: Placement) -> HfSim
             )
         tokenizer = Tokenizer(
             load_tokenizer(checkpoint),
-            max_tokens=int(text_config.max_position_embeddings),
-            pad=config.model_type == "siglip",
+            max_tokens=min(
+                int(text_config.max_position_embeddings),
+                _TRAINED_TOKENS.get(config.model_type, sys.maxsize),
+            ),
+            pad=config.model_type in _SEES_PADDING,
         )
         image_processor = load_image_processor(checkpoint)
         model = load_model(transformers.AutoModel, checkpoint, placement)

@@ -169,6 +169,7 @@ def _load(
         weights_only=True,
         **options,
     ).eval()
+    _cast_pooling(model, placement)
     text = OpenClipText(open_clip.get_tokenizer(name))
     image = dataclasses.asdict(PreprocessCfg(**model.visual.preprocess_cfg))
     info = ModelInfo(
@@ -178,3 +179,11 @@ def _load(
         dtype=placement.dtype_name,
     )
     return OpenClipSimilarity(model, text, placement=placement, info=info)
+
+
+def _cast_pooling(model: Any, placement: Placement) -> None:  # noqa: ANN401 - open_clip is untyped
+    """CoCa pools with parameters that open_clip leaves in float32 when it casts the rest."""
+    if isinstance(model, open_clip.CoCa):
+        tower: Any = model.text
+        tower.cls_emb.data = tower.cls_emb.data.to(placement.dtype)
+        model.visual.attn_pool.to(placement.dtype)

@@ -254,14 +254,6 @@ def test_a_model_of_another_kind_is_refused(name, kind, words, copies):
     assert words in refusal(kind, reference)
 
 
-def test_a_siglip_for_images_of_any_shape_is_refused(siglip_folder, tmp_path):
-    folder = tmp_path / "naflex"
-    shutil.copytree(siglip_folder, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "siglip2"}))
-    assert "use a fixed-resolution SigLIP 2" in refusal("similarity", f"hf:{folder}")
-
-
 def test_a_detector_that_crops_its_images_is_refused(copies):
     folder, kind, reference = copies["owlvit"]
     (file,) = folder.glob("*processor_config.json")

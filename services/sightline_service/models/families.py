@@ -1,0 +1,63 @@
+"""Which model families are served, as whom. Knows names and references; loads nothing.
+
+`python -m sightline_service.models.families` prints the matrix of docs/models.md. Every row is a
+tiny model of that family in tests/families, held against its own library.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A row of the matrix.
+
+    Attributes:
+        name: the library and the architecture.
+        example: a reference of the model grammar.
+        note: what a user should know of it.
+    """
+
+    name: str
+    example: str
+    note: str
+
+
+VERIFIERS = (
+    Family(
+        "open_clip ViT, OpenAI (quick-GELU, 224)",
+        "open_clip:ViT-L-14/openai",
+        "the tag decides activation and preprocessing",
+    ),
+    Family(
+        "open_clip ViT, OpenAI (quick-GELU, 336)",
+        "open_clip:ViT-L-14-336/openai",
+        "the vision tower of LLaVA-1.5",
+    ),
+    Family(
+        "open_clip ViT, LAION (GELU, 224)",
+        "open_clip:ViT-H-14/laion2b_s32b_b79k",
+        "",
+    ),
+    Family(
+        "open_clip SigLIP (sigmoid)",
+        "open_clip:ViT-SO400M-14-SigLIP-384/webli",
+        "cosine without the sigmoid's scale and bias",
+    ),
+    Family(
+        "open_clip CoCa",
+        "open_clip:coca_ViT-L-14/laion2b_s13b_b90k",
+        "the contrastive towers; the captioner is not used",
+    ),
+    Family("transformers CLIP (336)", "hf:openai/clip-vit-large-patch14-336", ""),
+    Family(
+        "transformers SigLIP, SigLIP 2 (fixed size)",
+        "hf:google/siglip2-so400m-patch14-384",
+        "texts are padded as in training",
+    ),
+    Family(
+        "transformers SigLIP 2 (naflex)",
+        "hf:google/siglip2-base-patch16-naflex",
+        "keeps the image's shape",
+    ),
+    Family("transformers ALIGN", "hf:kakaobrain/align-base", "texts of up to 64 tokens"),
+)
