@@ -61,3 +61,22 @@ VERIFIERS = (
     ),
     Family("transformers ALIGN", "hf:kakaobrain/align-base", "texts of up to 64 tokens"),
 )
+DETECTORS = (
+    Family("transformers OWL-ViT", "hf:google/owlvit-base-patch32", "scores whole phrases"),
+    Family("transformers OWLv2", "hf:google/owlv2-base-patch16-ensemble", "scores whole phrases"),
+    Family(
+        "transformers Grounding DINO",
+        "hf:IDEA-Research/grounding-dino-base",
+        "phrases share prompts of 256 tokens",
+    ),
+    Family(
+        "transformers MM-Grounding DINO",
+        "hf:openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg",
+        "phrases share prompts of 256 tokens",
+    ),
+    Family(
+        "transformers OmDet-Turbo",
+        "hf:omlab/omdet-turbo-swin-tiny-hf",
+        "a phrase's score depends on the others that are asked for with it",
+    ),
+)

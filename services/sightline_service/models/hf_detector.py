@@ -4,6 +4,7 @@ import transformers
 
 from sightline_service.models.checkpoint import loading, open_checkpoint
 from sightline_service.models.grounding_dino_detector import GroundingDinoDetector
+from sightline_service.models.omdet_detector import OmDetDetector
 from sightline_service.models.owl_detector import OwlDetector
 from sightline_service.models.placement import Placement
 from sightline_service.models.pretrained import (
@@ -19,12 +20,14 @@ from sightline_service.models.tokenizing import Tokenizer
 
 _OWL = frozenset({"owlvit", "owlv2"})
 _GROUNDING_DINO = frozenset({"grounding-dino", "mm-grounding-dino"})
+_OMDET = frozenset({"omdet-turbo"})
+_SERVED = _OWL | _GROUNDING_DINO | _OMDET
 
 
 def load_hf_detector(
     reference: ModelReference, placement: Placement
-) -> OwlDetector | GroundingDinoDetector:
-    """Loads OWL-ViT, OWLv2, Grounding DINO or MM-Grounding DINO from a folder or the hub.
+) -> OwlDetector | GroundingDinoDetector | OmDetDetector:
+    """Loads OWL, Grounding DINO, MM-Grounding DINO or OmDet-Turbo from a folder or the hub.
 
     Raises:
         ModelLoadError: naming the file and the mend.
@@ -32,10 +35,10 @@ def load_hf_detector(
     checkpoint = open_checkpoint(reference)
     with loading(reference, checkpoint):
         config = load_config(checkpoint)
-        if config.model_type not in _OWL | _GROUNDING_DINO:
+        if config.model_type not in _SERVED:
             raise ModelLoadError(
                 f"{checkpoint.folder} holds a {config.model_type} model, which is no detector that "
-                f"is served: use one of {', '.join(sorted(_OWL | _GROUNDING_DINO))}, for example "
+                f"is served: use one of {', '.join(sorted(_SERVED))}, for example "
                 "hf:IDEA-Research/grounding-dino-base"
             )
         image_processor = load_image_processor(checkpoint)
@@ -44,11 +47,11 @@ def load_hf_detector(
                 f"{checkpoint.folder} crops images before it looks for objects, so that boxes at "
                 "the border would be lost: set do_center_crop to false in its processor's JSON"
             )
-        is_owl = config.model_type in _OWL
+        is_dino = config.model_type in _GROUNDING_DINO
         limit = config.text_config.max_position_embeddings
         tokenizer = Tokenizer(
-            load_tokenizer(checkpoint, offsets=not is_owl),
-            max_tokens=limit if is_owl else min(limit, config.max_text_len),
+            load_tokenizer(checkpoint, offsets=is_dino),
+            max_tokens=min(limit, config.max_text_len) if is_dino else limit,
         )
         model = load_model(transformers.AutoModelForZeroShotObjectDetection, checkpoint, placement)
         info = model_info(
@@ -58,14 +61,13 @@ def load_hf_detector(
             image=processor_definition(image_processor),
             text=tokenizer.definition(),
         )
-        if not is_owl:
-            return GroundingDinoDetector(
-                model, image_processor, tokenizer, placement=placement, info=info
-            )
+        parts = (model, image_processor, tokenizer)
+        if is_dino:
+            return GroundingDinoDetector(*parts, placement=placement, info=info)
+        if config.model_type in _OMDET:
+            return OmDetDetector(*parts, placement=placement, info=info)
         return OwlDetector(
-            model,
-            image_processor,
-            tokenizer,
+            *parts,
             pads_to_square=config.model_type == "owlv2" and bool(image_processor.do_pad),
             placement=placement,
             info=info,
