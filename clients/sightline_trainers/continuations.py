@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessor,
@@ -113,15 +114,18 @@ class SentenceSampler:
         )
         return cast(Any, self._policy.model).generate(**inputs, generation_config=config, **options)
 
-    @property
+    @cached_property
     def _can_share(self) -> bool:
-        """Whether generate goes on from a cache: not where a model has its own, or own positions.
+        """Whether generate goes on from a cut cache.
 
-        Both need the image again.
+        Not where a model has its own generate or positions, which need the image again; nor where
+        it attends to a window, whose cache forgets.
         """
         inner: Any = self._policy.model.get_base_model()
         positions = hasattr(getattr(inner, "model", inner), "get_rope_index")
-        return type(inner).generate is cast(Any, GenerationMixin).generate and not positions
+        own = type(inner).generate is not cast(Any, GenerationMixin).generate
+        forgets = any(cast(Any, DynamicCache)(config=inner.config.get_text_config()).is_sliding)
+        return not (own or positions or forgets)
 
     def _draw(self, ids: Sequence[int], log_probs: Sequence[float], stopped: int | None) -> Draw:
         end = next((n for n, each in enumerate(ids) if each in self._policy.end_ids), None)

@@ -1,12 +1,15 @@
 """Log-probabilities of each family: those of generation, whatever the batch and its padding."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
 from sightline_trainers.continuations import SentenceSampler
 from sightline_trainers.divergence import GapMeter
 from sightline_trainers.logprobs import entropy, kl_divergence, token_log_probs
-from sightline_trainers.policy import Sampling
+from sightline_trainers.policy import PolicyConfig, Sampling, load_policy
 from sightline_trainers.prompts import collate
 
 CPU = torch.device("cpu")
@@ -101,6 +104,25 @@ def test_a_sentence_after_a_shared_prefix_has_the_policys_own_log_probs(policy, 
     for prompt, prefix, draw in zip(rows, prefixes, draws, strict=True):
         ids = torch.tensor([[*prefix, *draw.ids]])
         found = scored(policy, [prompt], ids, torch.ones_like(ids))[0, len(prefix) :]
+        n_text = len(draw.ids) - draw.ended
+        assert draw.language == pytest.approx(found[:n_text].mean().item(), abs=1e-4)
+
+
+@torch.no_grad()
+def test_a_window_of_attention_forgets_and_its_prefixes_are_not_shared(
+    tiny, models, images, tmp_path
+):
+    shutil.copytree(tiny(models.llava_next_mistral), tmp_path / "windowed")
+    path = tmp_path / "windowed/config.json"
+    config = json.loads(path.read_text())
+    config["text_config"]["sliding_window"] = 8
+    path.write_text(json.dumps(config))
+    policy = load_policy(PolicyConfig(model=str(path.parent), lora_rank=2), seed=0).eval()
+    prompt = policy.prompts.encode(images[0], "What?")
+    draws = SentenceSampler(policy, Sampling(6)).draw([prompt] * 2, [(5, 6, 7)] * 2, [1, 2])
+    for draw in draws:
+        ids = torch.tensor([[5, 6, 7, *draw.ids]])
+        found = scored(policy, [prompt], ids, torch.ones_like(ids))[0, 3:]
         n_text = len(draw.ids) - draw.ended
         assert draw.language == pytest.approx(found[:n_text].mean().item(), abs=1e-4)
 
