@@ -44,15 +44,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_generate_tests(metafunc):
-    if "method" in metafunc.fixturenames:
-        each = [
-            # by default each family takes a step with one of the trainers
-            pytest.param(name, method, marks=() if turn == place % 4 else pytest.mark.slow)
-            for place, name in enumerate(MATRIX.FAMILIES)
-            for turn, method in enumerate(("fisao", "csr", "aspo", "svp"))
-        ]
-        metafunc.parametrize(("family", "method"), each, scope="session")
-    elif "family" in metafunc.fixturenames:
+    if "family" in metafunc.fixturenames:
         metafunc.parametrize("family", MATRIX.FAMILIES, scope="session")
 
 

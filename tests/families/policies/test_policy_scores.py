@@ -42,7 +42,6 @@ def test_teacher_forcing_gives_generations_own_log_probs(policy, prompts, monkey
     assert generated.min() < -1  # the model prefers some tokens
 
 
-@pytest.mark.slow
 def test_in_bfloat16_they_differ_by_little(load, bend, prompts, monkeypatch):
     policy = bend(load(dtype="bfloat16"))
     ids, mask, generated = sampled(policy, prompts, monkeypatch)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 
+import pytest
 from safetensors.torch import load_file
 
 from sightline import RewardClient
@@ -88,6 +89,7 @@ def speaking(config, **options):
     return policy
 
 
+@pytest.mark.parametrize("method", RUNS)
 def test_a_run_takes_a_step_and_the_adapter_moves(
     family, method, folder, pictures, tmp_path, monkeypatch
 ):
