@@ -44,6 +44,7 @@ LISTINGS: dict[str, Listing] = {
     "score": Listing("score captions against images, word by word and sentence by sentence"),
     "serve": Listing("start the reward service", "service"),
     "train": Listing("align a vision-language model on the service's scores", "trainers"),
+    "weights": Listing("bring models to a folder that serves offline, and lock them", "service"),
     "world": Listing("draw scenes of EmojiWorld with their ground truth", "service"),
 }
 

@@ -18,7 +18,8 @@ class ModelLoader:
     """Loads what `settings` name; what is wrong on its face is refused at construction.
 
     Raises:
-        ModelLoadError: a reference is malformed; from a call, the model cannot be loaded.
+        ModelLoadError: a reference is malformed, or a file differs from the weights lock; from a
+            call, the model cannot be loaded.
         ProfileError: a profile cannot be read; from a call, it is of another model.
     """
 
@@ -26,9 +27,13 @@ class ModelLoader:
     _profiles: ProfileFiles = field(init=False)
 
     def __post_init__(self) -> None:
-        """Parses references and reads profiles."""
+        """Parses references, compares files with the lock and reads profiles."""
         for reference in self._references().values():
             _check_folder(ModelReference.parse(reference))
+        if self.settings.weights_lock is not None:
+            from sightline_service.models.weights_lock import check_locked
+
+            check_locked(self._references().values(), self.settings.weights_lock)
         object.__setattr__(self, "_profiles", read_profiles(self.settings))
 
     @property

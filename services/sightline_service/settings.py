@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Default calibration: a file of 'sightline calibrate', none, or auto (the world's own)."""
     profiles_dir: Path | None = None
     """Folder of further profiles, chosen by name in a request."""
+    weights_lock: Path | None = None
+    """Lock of 'sightline weights fetch': models whose files differ from it are not served."""
     device: str = "auto"
     """Where models run: auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

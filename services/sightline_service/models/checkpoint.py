@@ -126,13 +126,37 @@ def open_checkpoint(reference: ModelReference) -> Checkpoint:
         if not reference.folder.is_dir():
             raise ModelLoadError(f"{reference.folder} is not a folder: check the path")
         return Checkpoint(reference.folder)
+    return snapshot(reference)
+
+
+def snapshot(
+    reference: ModelReference,
+    *,
+    cache_dir: Path | None = None,
+    endpoint: str | None = None,
+    cached_commit: str | None = None,
+) -> Checkpoint:
+    """Returns a repository's folder in the hub's cache, fetching what is not there.
+
+    Args:
+        reference: names the repository.
+        cache_dir: the cache; None is the one of HF_HOME.
+        endpoint: the hub's address; None is HF_ENDPOINT or huggingface.co.
+        cached_commit: take this commit from the cache and ask no hub.
+
+    Raises:
+        ModelLoadError: the repository cannot be fetched, or is not in the cache.
+    """
     assert reference.repository is not None
     try:
         path = huggingface_hub.snapshot_download(
             reference.repository,
-            revision=reference.revision,
+            revision=cached_commit or reference.revision,
             allow_patterns=list(_WANTED),
             ignore_patterns=list(_SUBFOLDERS),
+            cache_dir=cache_dir,
+            endpoint=endpoint,
+            local_files_only=cached_commit is not None,
         )
     except Exception as error:  # whatever the hub's client raises, the mend is one
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
