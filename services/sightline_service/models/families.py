@@ -4,6 +4,8 @@
 tiny model of that family in tests/families, held against its own library.
 """
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -79,4 +81,26 @@ DETECTORS = (
         "hf:omlab/omdet-turbo-swin-tiny-hf",
         "a phrase's score depends on the others that are asked for with it",
     ),
+    Family(
+        "groundingdino-py, original checkpoints",
+        "groundingdino:GroundingDINO_SwinT_OGC.py,groundingdino_swint_ogc.pth",
+        "needs the extra groundingdino; its BERT from a folder beside the configuration",
+    ),
 )
+
+
+def table(families: Sequence[Family]) -> str:
+    """Returns the families as a Markdown table."""
+    rows = [f"| {each.name} | `{each.example}` | {each.note} |" for each in families]
+    return "\n".join(["| family | for example | note |", "|---|---|---|", *rows])
+
+
+def main() -> None:
+    """Prints the matrix."""
+    sections = (("Verifiers", VERIFIERS), ("Detectors", DETECTORS))
+    text = "\n\n".join(f"{title}\n\n{table(families)}" for title, families in sections)
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

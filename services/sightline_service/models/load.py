@@ -29,7 +29,7 @@ def load_similarity(reference: str, *, device: str, dtype: str) -> SimilarityMod
 
 
 def load_detector(reference: str, *, device: str, dtype: str) -> Detector:
-    """Loads a zero-shot detector: `hf:..`, world or fake. Arguments and errors as above."""
+    """Loads a detector: `hf:..`, `groundingdino:..`, world or fake. As above."""
     return _load("detector", _DETECTOR, reference, device, dtype)
 
 
@@ -42,12 +42,6 @@ def _load(
     kind: str, loaders: dict[Scheme, Loader[Model]], reference: str, device: str, dtype: str
 ) -> Model:
     parsed = ModelReference.parse(reference)
-    if parsed.scheme is Scheme.GROUNDINGDINO:
-        raise ModelLoadError(
-            f"{reference}: original Grounding DINO checkpoints need pip install "
-            "'sightline[groundingdino]' and are served as a detector only; the same weights in "
-            "transformers' layout need nothing more: hf:IDEA-Research/grounding-dino-base"
-        )
     load = loaders.get(parsed.scheme)
     if load is None:
         known = ", ".join(loaders)
@@ -90,6 +84,13 @@ def _hf_detector(reference: ModelReference, device: str, dtype: str) -> Detector
     return load_hf_detector(reference, Placement.resolve(device, dtype))
 
 
+def _original_dino(reference: ModelReference, device: str, dtype: str) -> Detector:
+    from sightline_service.models.original_dino import load_original_dino
+    from sightline_service.models.placement import Placement
+
+    return load_original_dino(reference, Placement.resolve(device, dtype))
+
+
 def _hf_perplexity(reference: ModelReference, device: str, dtype: str) -> PerplexityModel:
     from sightline_service.models.hf_perplexity import load_hf_perplexity
     from sightline_service.models.placement import Placement
@@ -118,6 +119,7 @@ _SIMILARITY: dict[Scheme, Loader[SimilarityModel]] = {
 _DETECTOR: dict[Scheme, Loader[Detector]] = {
     Scheme.WORLD: _world_detector,
     Scheme.HF: _hf_detector,
+    Scheme.GROUNDINGDINO: _original_dino,
     Scheme.FAKE: lambda reference, device, dtype: FakeDetector(),
 }
 _PERPLEXITY: dict[Scheme, Loader[PerplexityModel]] = {

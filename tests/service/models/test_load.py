@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+import sys
 
 import huggingface_hub.constants
 import numpy as np
@@ -272,10 +273,21 @@ def test_a_processor_that_disagrees_with_its_model_is_refused(patch_size, copies
     assert f"cannot be loaded from {folder}" in refusal(kind, reference)
 
 
-@pytest.mark.parametrize("kind", LOADERS)
-def test_an_original_grounding_dino_names_the_extra_to_install(kind):
-    message = refusal(kind, "groundingdino:config.py,weights.pth")
-    assert "sightline[groundingdino]" in message
+@pytest.mark.parametrize("kind", ["similarity", "perplexity"])
+def test_an_original_grounding_dino_serves_as_detector_only(kind):
+    assert f"cannot serve as {kind} model" in refusal(kind, "groundingdino:config.py,weights.pth")
+
+
+def test_an_original_grounding_dino_names_the_extra_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "groundingdino", None)
+    config, weights = tmp_path / "config.py", tmp_path / "weights.pth"
+    reference = f"groundingdino:{config},{weights}"
+    assert f"there is no file {config}" in refusal("detector", reference)
+    weights.touch()
+    config.write_text("import os")
+    assert "line 1 is no assignment" in refusal("detector", reference)
+    config.write_text("text_encoder_type = 'bert'")
+    assert "sightline[groundingdino]" in refusal("detector", reference)
 
 
 @pytest.mark.parametrize("kind", ["detector", "perplexity"])
