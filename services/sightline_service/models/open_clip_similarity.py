@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -184,6 +184,6 @@ def _load(
 def _cast_pooling(model: Any, placement: Placement) -> None:  # noqa: ANN401 - open_clip is untyped
     """CoCa pools with parameters that open_clip leaves in float32 when it casts the rest."""
     if isinstance(model, open_clip.CoCa):
-        tower: Any = model.text
-        tower.cls_emb.data = tower.cls_emb.data.to(placement.dtype)
-        model.visual.attn_pool.to(placement.dtype)
+        text, visual = cast("Any", model.text), cast("Any", model.visual)
+        text.cls_emb.data = text.cls_emb.data.to(placement.dtype)
+        visual.attn_pool.to(placement.dtype)

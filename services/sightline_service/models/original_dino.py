@@ -2,7 +2,7 @@
 
 import ast
 import importlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +41,12 @@ class TextEncoder(transformers.BertModel):  # type: ignore[no-untyped-call]  # u
 
     invert_attention_mask = get_head_mask = get_extended_attention_mask
 
-    def forward(self, attention_mask: torch.Tensor, **inputs: Any) -> Any:  # noqa: ANN401 - transformers' own
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] - called by keyword only
+        self,
+        *,
+        attention_mask: torch.Tensor,
+        **inputs: Any,  # noqa: ANN401 - transformers' own
+    ) -> Any:  # noqa: ANN401 - transformers' own
         """Encodes tokens under a mask [n, tokens, tokens] that keeps phrases apart."""
         mask = self.get_extended_attention_mask(attention_mask)
         return super().forward(attention_mask=mask, **inputs)
@@ -157,22 +162,18 @@ def _build(
     encoder = TextEncoder(load_config(text))
     # Checkpoints of activations are for training.
     options = {**config, "use_checkpoint": False, "use_transformer_ckpt": False}
-    with _sources(sources, tokenizer=lambda _: tokenizer, encoder=lambda _: encoder):
+    with _sources(sources, tokenizer, encoder):
         model: Any = models.build_model(SimpleNamespace(**options))
     model.bert = encoder
     return model
 
 
 @contextmanager
-def _sources(
-    module: Any,  # noqa: ANN401 - the package is untyped
-    *,
-    tokenizer: Callable[..., Any],
-    encoder: Callable[..., Any],
-) -> Generator[None]:
+def _sources(module: Any, tokenizer: object, encoder: object) -> Generator[None]:  # noqa: ANN401 - the package is untyped
     """The package fetches its text encoder by name from two functions: here it is given one."""
     before = module.get_tokenlizer, module.get_pretrained_language_model
-    module.get_tokenlizer, module.get_pretrained_language_model = tokenizer, encoder
+    module.get_tokenlizer = lambda *_: tokenizer  # pyright: ignore[reportUnknownLambdaType]
+    module.get_pretrained_language_model = lambda *_: encoder  # pyright: ignore[reportUnknownLambdaType]
     try:
         yield
     finally:
