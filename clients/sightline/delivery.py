@@ -7,8 +7,8 @@ make, and is sent what came of it. Both clients drive the same flows.
 import logging
 import random
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TypeVar
 
@@ -59,12 +59,16 @@ class Letter:
 
 @dataclass(slots=True)
 class Call:
-    """One question's progress: its id, until when it may take, the tries so far, the last URL."""
+    """One question's progress: its id, until when it may take, the tries so far, the last URL.
+
+    `hints` are headers by which a router in front of several replicas may choose one.
+    """
 
     request_id: str
     deadline: float
     attempts: int = 0
     url: str = ""
+    hints: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def circumstances(self) -> Circumstances:
         """What an error says of this call, as far as no answer is concerned."""
@@ -96,9 +100,9 @@ class Delivery:
         self._draw = draw
         self._replicas = Replicas(config.base_urls)
 
-    def begin(self, request_id: str) -> Call:
+    def begin(self, request_id: str, hints: Mapping[str, str] | None = None) -> Call:
         """Starts the clock of a call."""
-        return Call(request_id, self._clock() + self._config.timeout_s)
+        return Call(request_id, self._clock() + self._config.timeout_s, hints=hints or {})
 
     def deliver(self, call: Call, letter: Letter, *, at: str | None = None) -> Flow[httpx.Response]:
         """Sends until an answer of 2xx comes; begins at the URL `at` where one is given.
@@ -141,6 +145,7 @@ class Delivery:
             "User-Agent": USER_AGENT,
             "X-Request-ID": call.request_id,
             "X-Request-Timeout": f"{max(left, 0.001):.3f}",
+            **call.hints,
         }
         if self._config.api_key is not None:
             headers["Authorization"] = f"Bearer {self._config.api_key}"

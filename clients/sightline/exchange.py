@@ -104,7 +104,8 @@ class Exchange:
         *,
         strict: bool,
     ) -> Flow[Part[Rep]]:
-        call, supply = self._delivery.begin(request_id), _Supply()
+        call = self._delivery.begin(request_id, _hints(endpoint.name, run))
+        supply = _Supply()
         parts = yield from self._score(call, endpoint, request, run, supply)
         for attempt in range(self._config.retries + _SUPPLY_ROUNDS):
             codes = error_codes(parts)
@@ -210,6 +211,14 @@ class Exchange:
             except DeadlineError:
                 return set()  # the neighbours are scored: these items keep their errors
         return set(delays)
+
+
+def _hints(endpoint: str, run: tuple[Parcel, ...]) -> dict[str, str]:
+    """Lets a router bring all letters of a question to the replica that has its first image."""
+    images = (parcel.sha256 or (p.sha256 if (p := parcel.item.image) else None) for parcel in run)
+    first = next((sha256 for sha256 in images if sha256), None)
+    hints = {"X-Sightline-Endpoint": endpoint}
+    return hints if first is None else hints | {"X-Sightline-Image": first}
 
 
 def _can_supply(parcel: Parcel, code: str | None, supply: _Supply) -> bool:

@@ -5,13 +5,14 @@ import json
 import httpx
 import pytest
 
-from sightline import errors
+from sightline import errors, questions
 from sightline.config import ClientConfig
 from sightline.delivery import Delivery, Pause
 from sightline.exchange import Exchange
 from sightline.replicas import BREAK_S
 from sightline.testing import FakeService
 from sightline_proto import (
+    PERPLEXITY,
     TOKEN_REWARD,
     ErrorCode,
     Image,
@@ -21,6 +22,7 @@ from sightline_proto import (
 )
 
 A, B = "http://a", "http://b"
+IMAGE = "X-Sightline-Image"
 
 
 class Driver:
@@ -286,6 +288,31 @@ def test_a_missing_image_is_uploaded_and_only_its_items_are_asked_again():
     assert answer.items[2].error is not None
     assert answer.items[2].error.param == "items[2].image"
     assert {sha256_of(data) for data in (b"one", b"two")} <= driver.service.images.keys()
+
+
+def test_all_letters_of_a_question_name_the_endpoint_and_its_first_image():
+    driver = Driver()
+    driver.score(b"one", b"two")
+    driver.service.images.clear()
+    driver.score(Image("sha256:" + "0" * 64), b"one", b"two")
+    routes = [
+        (request.method, request.headers["X-Sightline-Endpoint"], request.headers[IMAGE])
+        for request in driver.service.requests
+    ]
+    ours, theirs = sha256_of(b"one"), "0" * 64
+    assert routes[0] == ("POST", "token_reward", ours)
+    assert routes[1:] == [
+        (method, "token_reward", theirs) for method in ("POST", "PUT", "PUT", "POST")
+    ]
+
+
+def test_a_question_without_an_image_names_none():
+    driver = Driver()
+    question = questions.perplexity("A dog.", None, None, False)
+    driver.run(driver.exchange.ask_one(PERPLEXITY, question))
+    [request] = driver.service.requests
+    assert request.headers["X-Sightline-Endpoint"] == "perplexity"
+    assert IMAGE not in request.headers
 
 
 def test_uploads_do_not_use_up_the_retries():
