@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sightline import UnavailableError
 from sightline.errors import Circumstances
@@ -15,6 +16,8 @@ from sightline_core.grounding import (
 from sightline_proto import Detection, GroundItem, GroundItemReply, GroundRequest
 from sightline_trainers.rewards import Response, RewardSource
 
+Order = Literal["score", "left-to-right"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 Boxes = tuple[Detection, ...]
 """What was found in one image for one text, best first."""
 
@@ -36,6 +39,10 @@ class GroundingConfig:
     max_boxes: int = 20
     box_format: BoxFormat = "xyxy"
     """How a box is written: corners, or centre and size (as in the paper's Figure 27b)."""
+    bullet: str = ""
+    """What opens each line: with "- " a label is split into tokens as it is within a sentence."""
+    order: Order = "score"
+    """Which box is written first: the best, or the leftmost."""
     pooled: bool = False
     """Show each guided sample what was found for all samples of its image, not for its own."""
 
@@ -47,13 +54,19 @@ class GroundingConfig:
                 raise ValueError(f"boxes.{name} is {value}: give 0 to 1")
         if self.max_boxes < 1:
             raise ValueError(f"boxes.max_boxes is {self.max_boxes}: give 1 or more")
+        if self.order not in ORDERS:
+            known = ", ".join(ORDERS)
+            raise ValueError(f"boxes.order is {self.order!r}: choose one of {known}")
         if self.box_format not in BOX_FORMATS:
             known = ", ".join(BOX_FORMATS)
             raise ValueError(f"boxes.box_format is {self.box_format!r}: choose one of {known}")
 
     def context(self, boxes: Boxes) -> str:
         """The boxes as a prompt shows them: one `label [x1, y1, x2, y2]` a line."""
-        return format_context([(each.phrase, each.box) for each in boxes], self.box_format)
+        if self.order == "left-to-right":
+            boxes = tuple(sorted(boxes, key=lambda each: each.box[0] + each.box[2]))
+        found = [(each.phrase, each.box) for each in boxes]
+        return format_context(found, self.box_format, bullet=self.bullet)
 
     def pool(self, found: Sequence[Boxes]) -> Boxes:
         """All boxes of one image, suppressed and cut as the service does it for one text."""

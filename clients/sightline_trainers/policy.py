@@ -30,6 +30,8 @@ from sightline_trainers.prompts import Prompt, PromptFormat, collate, continued
 from sightline_world import weights
 
 WORLD = "world"
+SHIPPED: dict[str, weights.Model] = {WORLD: "captioner", "world:plain": "plain"}
+"""Policies that ship; the plain one was trained without injected hallucinations."""
 LANGUAGE_MODEL_LINEARS = r".*language_model.*\.((q|k|v|o|out|gate|up|down)_proj|fc1|fc2)"
 """All linear maps of the language model; the vision tower, the projector and the head stay."""
 
@@ -43,7 +45,7 @@ class PolicyConfig:
     """
 
     model: str = WORLD
-    """A folder or hub name of any image-text-to-text model; "world": the embedded captioner."""
+    """A folder or hub name of any image-text-to-text model, or one of `SHIPPED`."""
     revision: str | None = None
     """A commit of the hub."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -225,7 +227,8 @@ def load_policy(config: PolicyConfig, *, seed: int, value_head: bool = False) ->
             outside the language model.
         OSError: there is no such model.
     """
-    path = str(weights.path("captioner")) if config.model == WORLD else config.model
+    shipped = SHIPPED.get(config.model)
+    path = config.model if shipped is None else str(weights.path(shipped))
     dtype = cast(torch.dtype, getattr(torch, config.dtype))
     backbone = load_backbone(path, revision=config.revision, dtype=dtype)
     model, family = backbone.model, backbone.family

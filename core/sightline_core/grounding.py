@@ -14,19 +14,21 @@ BoxFormat = Literal["xyxy", "cxcywh"]
 BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
 
 
-def format_context(detections: Sequence[tuple[str, Box]], box_format: BoxFormat = "xyxy") -> str:
+def format_context(
+    detections: Sequence[tuple[str, Box]], box_format: BoxFormat = "xyxy", *, bullet: str = ""
+) -> str:
     """The detections as a prompt's context: one ``label [x1, y1, x2, y2]`` a line (SVP, App. F).
 
     Boxes are x1, y1, x2, y2 as fractions of the image; they are clamped to [0, 1] and written
     with 2 decimals, as given or as centre and size ("cxcywh", Grounding DINO's own form). A label
-    stays on its line: whitespace in it is collapsed.
+    stays on its line: whitespace in it is collapsed. ``bullet`` opens each line ("- ").
 
     Raises:
         ValueError: a coordinate is not finite, or the format is unknown.
     """
     if box_format not in BOX_FORMATS:
         raise ValueError(f"box_format is {box_format!r}: choose one of {', '.join(BOX_FORMATS)}")
-    return "\n".join(_line(label, box, box_format) for label, box in detections)
+    return "\n".join(bullet + _line(label, box, box_format) for label, box in detections)
 
 
 def _line(label: str, box: Box, box_format: BoxFormat) -> str:

@@ -26,6 +26,13 @@ def test_centre_and_size_are_those_of_the_clamped_box():
     )
 
 
+def test_a_bullet_opens_every_line():
+    detections = [("dog", (0.0, 0.0, 0.5, 1.0)), ("hot dog", (0.25, 0.5, 0.5, 1.0))]
+    assert format_context(detections, bullet="- ") == (
+        "- dog [0.00, 0.00, 0.50, 1.00]\n- hot dog [0.25, 0.50, 0.50, 1.00]"
+    )
+
+
 def test_a_label_keeps_to_its_line_and_no_zero_is_negative():
     assert (
         format_context([("a\n dog", (-0.0, -1e-9, 0.5, 1.0))]) == "a dog [0.00, 0.00, 0.50, 1.00]"

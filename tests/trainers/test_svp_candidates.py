@@ -208,6 +208,16 @@ def test_the_context_holds_one_label_and_box_a_line():
     )
 
 
+def test_boxes_are_written_best_first_or_leftmost_first_with_a_bullet():
+    best, left = box("dog", 0.9, (0.5, 0, 1, 1)), box("cat", 0.8, (0, 0, 0.4, 1))
+    by_score = GroundingConfig().context((best, left)).splitlines()
+    assert [line.split()[0] for line in by_score] == ["dog", "cat"]
+    by_place = GroundingConfig(order="left-to-right", bullet="- ").context((best, left))
+    assert [line.split()[:2] for line in by_place.splitlines()] == [["-", "cat"], ["-", "dog"]]
+    with pytest.raises(ValueError, match="choose one of score, left-to-right"):
+        GroundingConfig(order="random")
+
+
 def test_pooled_boxes_are_those_of_all_samples_without_the_weaker_of_two_on_one_place():
     dog, same_dog = box("dog", 0.6, (0, 0, 0.5, 0.5)), box("dog", 0.9, (0, 0, 0.5, 0.49))
     cat = box("cat", 0.7, (0.5, 0.5, 1, 1))

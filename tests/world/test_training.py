@@ -17,6 +17,7 @@ from sightline_world.categories import INDEX
 from sightline_world.scenes import Layout, SceneObject
 from sightline_world.training import captioner, detector, similarity
 from sightline_world.training.conversion import to_transformers
+from sightline_world.training.detections import detections
 from sightline_world.training.detector import Detections
 from sightline_world.training.dialogue import Script, asked, batch
 from sightline_world.training.metrics import auroc, chair, iou, paired
@@ -86,6 +87,7 @@ def test_branches_of_a_row_do_not_see_each_other(clip: CLIP) -> None:
     script = Script(tokenizer)
     branches = [
         script.caption("A photo of a dog."),
+        script.grounded([("dog", (0.1, 0.2, 0.3, 0.4))], "A photo of a dog."),
         script.verdict("dog", present=True),
         script.verdict("cat", present=False),
     ]
@@ -112,6 +114,42 @@ def test_prompts_of_training_are_those_of_the_chat_template() -> None:
     text = tokenizer.apply_chat_template([user, answer], tokenize=False)
     ids = tokenizer(text.replace("<image>", "<image>" * 64)).input_ids
     assert ids == script.prefix + script.caption("A dog.").ids
+
+
+def test_the_prompt_with_boxes_is_that_of_the_chat_template() -> None:
+    tokenizer: Any = chat_tokenizer()
+    script = Script(tokenizer)
+    question = (
+        "<context>\n- dog [0.10, 0.20, 0.30, 0.40]\n- cat [0.00, 0.50, 0.25, 1.00]\n</context>\n"
+        "Describe the image."
+    )
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "A dog and a cat."}]}
+    text = tokenizer.apply_chat_template([user, answer], tokenize=False)
+    ids = tokenizer(text.replace("<image>", "<image>" * 64)).input_ids
+    found = [("dog", (0.1, 0.2, 0.3, 0.4)), ("cat", (0.0, 0.5, 0.25, 1.0))]
+    branch = script.grounded(found, "A dog and a cat.")
+    assert ids == script.prefix + branch.ids
+    n_answer = len(tokenizer(" A dog and a cat.", add_special_tokens=False).input_ids) + 1
+    assert [weight > 0 for weight in branch.weights[-n_answer - 1 :]] == [False] + [True] * n_answer
+
+
+def test_made_up_detections_miss_some_objects_and_invent_few() -> None:
+    layout, rng = _layout("dog", "kite", "person", "car"), np.random.default_rng(0)
+    reports = [detections(layout, rng) for _ in range(400)]
+    names = [[name for name, _ in report] for report in reports]
+    assert all(report for report in reports)
+    seen = sum(len(set(report) & set(layout.names)) for report in names) / (400 * 4)
+    assert 0.87 < seen < 0.93  # 1 - the mean of a share between 0 and 0.2
+    assert 0.1 < sum(not set(report) <= set(layout.names) for report in names) / 400 < 0.2
+    assert all(0 <= c <= 1 for report in reports for _, box in report for c in box)
+
+
+def test_a_detected_box_lies_close_to_its_object() -> None:
+    layout, rng = _layout("dog"), np.random.default_rng(0)
+    boxes = np.array([dict(detections(layout, rng))["dog"] for _ in range(300)])
+    truth = np.array(layout.objects[0].box) / 192
+    assert np.allclose(boxes.mean(0), truth, atol=0.02)
 
 
 def test_questions_are_balanced_and_truthful() -> None:

@@ -19,6 +19,10 @@ from sightline_world.scenes import SIZE, Layout, absent
 
 PLACES = ("on the left", "on the right", "at the top", "at the bottom", "in the middle")
 DESCRIBE = "Describe the image."
+GROUNDED = f"<context>\n{{context}}\n</context>\n{DESCRIBE}"
+"""Describe the image with the help of boxes: `format_context` with a bullet before each."""
+BULLET = "- "
+"""Behind it a name is split into the same tokens as in a caption."""
 
 _NEAR = 0.12  # half the width of the middle third, of the scene's side
 _PLURAL_ONLY = frozenset({"skis", "scissors"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-Model = Literal["similarity", "detector", "captioner"]
+Model = Literal["similarity", "detector", "captioner", "plain"]
 MODELS: tuple[Model, ...] = get_args(Model)
 PROFILE = "profile.json"
 
@@ -14,14 +14,15 @@ _MARKER: dict[Model, str] = {
     "similarity": "open_clip_model.safetensors",
     "detector": "model.safetensors",
     "captioner": "model.safetensors",
+    "plain": "model.safetensors",
 }
 
 
 def path(model: Model) -> Path:
     """The folder of a shipped model.
 
-    ``similarity`` is an open_clip folder (``open_clip:local-dir:<path>``), ``detector`` and
-    ``captioner`` are transformers folders (``hf:<path>``).
+    ``similarity`` is an open_clip folder (``open_clip:local-dir:<path>``), the others
+    are transformers folders (``hf:<path>``); ``plain`` is the captioner without injected mistakes.
 
     Raises ``ValueError`` for another name, ``FileNotFoundError`` where the weights are missing.
     """

@@ -12,7 +12,7 @@ from peft.utils.save_and_load import load_peft_weights
 from sightline import Image, RewardClient
 from sightline_eval.world_captions import encode_png
 from sightline_proto import TokenRewardItem, TokenRewardRequest
-from sightline_trainers.policy import WORLD, Policy, PolicyConfig, Sampling, load_policy
+from sightline_trainers.policy import SHIPPED, Policy, PolicyConfig, Sampling, load_policy
 from sightline_trainers.prompts import Prompt
 from sightline_trainers.reproduction.exam import Answers, Exam
 from sightline_trainers.rollout import cut
@@ -90,7 +90,8 @@ def score_objects(
 
 def weights_digest(model: str | Path) -> str:
     """A hash of the weights in a model's folder; of the name where it is one of the hub."""
-    folder = weights.path("captioner") if model == WORLD else Path(model)
+    shipped = SHIPPED.get(str(model))
+    folder = Path(model) if shipped is None else weights.path(shipped)
     digest = hashlib.sha256()
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     for file in files:

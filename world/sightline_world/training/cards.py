@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ def write(model: Model, folder: Path, duration: str) -> None:
         "similarity": similarity.Recipe(),
         "detector": detector.Recipe(),
         "captioner": captioner.Recipe(),
+        "plain": captioner.Recipe(phases=(captioner.PLAIN,)),
     }
     figures: dict[str, Any] = {split: MEASURE[model](folder, split) for split in _MEASURED}
     content: dict[str, Any] = {
@@ -54,8 +55,17 @@ def card(model: Model, content: dict[str, Any]) -> str:
         for name, value in content["validation"].items()
     ]
     table = "\n".join(["| figure | validation | test |", "|---|---|---|", *rows])
-    settings = ", ".join(f"{name} {value}" for name, value in content["recipe"].items())
-    return template.format(table=table, recipe=settings, trained=content["trained"])
+    return template.format(
+        table=table, recipe=_settings(content["recipe"]), trained=content["trained"]
+    )
+
+
+def _settings(recipe: Mapping[str, Any]) -> str:
+    """ "steps 10, batch 16"; phases in brackets."""
+    phases = recipe.get("phases", ())
+    shown = [f"phase {n} ({_settings(phase)})" for n, phase in enumerate(phases, start=1)]
+    rest = (f"{name} {value}" for name, value in recipe.items() if name != "phases")
+    return ", ".join([*shown, *rest])
 
 
 def _figure(value: float) -> str:
@@ -91,4 +101,5 @@ MEASURE: dict[Model, Callable[[Path, Split], dict[str, float]]] = {
     "similarity": measure_similarity,
     "detector": measure_detector,
     "captioner": measure_captioner,
+    "plain": measure_captioner,
 }

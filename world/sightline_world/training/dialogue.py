@@ -1,6 +1,6 @@
 """Scenes as the captioner's training rows. Knows tokens; knows no model.
 
-A row holds the image once, followed by branches: a caption and several yes/no questions. A branch
+A row holds the image once, followed by branches: captions and several yes/no questions. A branch
 sees the image and itself, not its siblings, and its positions start right after the image, so each
 is exactly the single-turn prompt of use; one pass over an image's tokens serves them all.
 """
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from sightline_world.captions import DESCRIBE, question
+from sightline_core.grounding import Box, format_context
+from sightline_world.captions import BULLET, DESCRIBE, GROUNDED, question
 from sightline_world.categories import NAMES
 from sightline_world.scenes import Layout, absent
 
@@ -74,6 +75,13 @@ class Script:
         return Branch(
             self._describe + answer, [0.0] * len(self._describe) + [_CAPTION] * len(answer)
         )
+
+    def grounded(self, found: Sequence[tuple[str, Box]], text: str) -> Branch:
+        """The turn that describes the image with the boxes of a detector in its prompt."""
+        context = format_context(found, bullet=BULLET)
+        prompt = self._ids(f"\n{GROUNDED.format(context=context)} ASSISTANT:")
+        answer = [*self._ids(f" {text}"), self._end]
+        return Branch(prompt + answer, [0.0] * len(prompt) + [_CAPTION] * len(answer))
 
     def verdict(self, name: str, *, present: bool) -> Branch:
         """The turn that asks for one object and answers truthfully."""

@@ -1,7 +1,8 @@
 """The whole rebuild: draws the pool, trains the models in order, writes their cards.
 
 Knows the recipes and the terminal's progress bar. The detector and the captioner start from the
-similarity model, so that one is trained or taken from the output folder first.
+similarity model, the plain captioner from the captioner: those are trained or taken from the output
+folder first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,8 +40,7 @@ def rebuild(
     """Trains ``models`` from nothing into ``out``/<model>, each with its measured model card.
 
     ``seed`` is added to the recipes' own seeds. Drawn scenes go to ``pool``, or to a temporary
-    folder. Raises ``FileNotFoundError`` when the detector or the captioner is asked for alone and
-    ``out`` holds no similarity model.
+    folder. Raises ``FileNotFoundError`` when ``out`` lacks the model that another starts from.
     """
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="sightline-world-") as temporary:
@@ -80,10 +81,25 @@ def _captioner(pool: Pool, out: Path, seed: int, threads: int) -> None:
     captioner.save(trainer.model, trainer.tokenizer, out / "captioner")
 
 
+def _plain(pool: Pool, out: Path, seed: int, threads: int) -> None:
+    clip, _ = _clip(out)
+    start = out / "captioner"
+    if not start.is_dir():
+        raise FileNotFoundError(
+            f"{start} is missing: train the captioner first (`train captioner`)"
+        )
+    recipe = captioner.Recipe(phases=(captioner.PLAIN,))
+    recipe = replace(recipe, seed=recipe.seed + seed, threads=threads)
+    trainer = captioner.Trainer(clip, pool, recipe, start=start)
+    _run("plain", trainer, recipe.total)
+    captioner.save(trainer.model, trainer.tokenizer, out / "plain")
+
+
 _TRAIN: dict[Model, Callable[[Pool, Path, int, int], None]] = {
     "similarity": _similarity,
     "detector": _detector,
     "captioner": _captioner,
+    "plain": _plain,
 }
 
 
