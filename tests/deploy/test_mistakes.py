@@ -1,4 +1,4 @@
-"""Mistakes planted in a copy of the chart, one at a time: each is caught, and by what is written here."""
+"""Mistakes planted in a copy of the chart, one at a time: each is caught by the check named."""
 
 import shutil
 
