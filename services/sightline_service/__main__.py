@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(settings: Settings, loader: ModelLoader) -> int:
     app = create_app(settings, loader)
     listener = listen(settings.host, settings.port)
-    url = url_of(listener)
+    url = url_of(listener, scheme="https" if settings.tls_cert_file else "http")
     models = ", ".join(f"{role} {getattr(settings, role)}" for role in loader.roles)
     log.info("serving %s on %s (playground %s/ui, reference %s/docs)", models, url, url, url)
     DrainingServer(app, settings).run(sockets=[listener])

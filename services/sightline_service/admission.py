@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sightline_proto import (
     TokenRewardRequest,
 )
 from sightline_service.errors import DrainingError, OverloadedError
+from sightline_service.fairness import caller
 
 Request = TokenRewardRequest | SentenceRewardRequest | GroundRequest | PerplexityRequest
 
@@ -57,6 +59,7 @@ class Admission:
         max_requests: requests in progress.
         max_items: images plus texts of the requests in progress.
         max_bytes: body bytes held for them.
+        share: of the requests and items that one caller may hold, at most 1.
         clock: a monotonic clock in seconds.
     """
 
@@ -66,6 +69,7 @@ class Admission:
         max_requests: int,
         max_items: int,
         max_bytes: int,
+        share: Callable[[], float] = lambda: 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_requests = max_requests
@@ -75,6 +79,9 @@ class Admission:
         self.items = 0
         self.bytes = 0
         self.draining = False
+        self._share = share
+        self._requests_of: Counter[str] = Counter()
+        self._items_of: Counter[str] = Counter()
         self.idle = asyncio.Event()
         self.idle.set()
         self._throughput = _Throughput(clock)
@@ -85,19 +92,24 @@ class Admission:
 
         Raises:
             DrainingError: the service takes nothing new.
-            OverloadedError: all places are taken.
+            OverloadedError: all places are taken, or all that this caller may hold.
         """
         if self.draining:
             raise DrainingError
         if self.requests >= self.max_requests:
             raise OverloadedError("max_concurrent_requests", self.retry_after_s())
+        name = caller.get()
+        if self._requests_of[name] >= max(1, int(self._share() * self.max_requests)):
+            raise OverloadedError("caller_share", self.retry_after_s())
         self.requests += 1
+        self._requests_of[name] += 1
         self.idle.clear()
         budget = BodyBudget(self)
         try:
             yield budget
         finally:
             self.requests -= 1
+            _less(self._requests_of, name, 1)
             budget.release()
             if not self.requests:
                 self.idle.set()
@@ -107,16 +119,22 @@ class Admission:
         """Holds room for `cost` images and texts until the block ends.
 
         Raises:
-            OverloadedError: they do not fit beside those in progress.
+            OverloadedError: they do not fit beside those in progress, of all or of this caller.
         """
         if self.items and self.items + cost > self.max_items:
             raise OverloadedError("max_queue_items", self.retry_after_s())
+        name = caller.get()
+        held = self._items_of[name]
+        if held and held + cost > self._share() * self.max_items:
+            raise OverloadedError("caller_share", self.retry_after_s())
         self.items += cost
+        self._items_of[name] += cost
         try:
             yield
             self._throughput.finished(cost)
         finally:
             self.items -= cost
+            _less(self._items_of, name, cost)
 
     def retry_after_s(self) -> int:
         """Estimates, from the recent throughput, when half of what is queued will be done."""
@@ -124,6 +142,13 @@ class Admission:
             return 1
         seconds = self.items / 2 / self._throughput.rate
         return max(1, min(_LONGEST_RETRY_S, math.ceil(seconds)))
+
+
+def _less(counts: Counter[str], name: str, amount: int) -> None:
+    """Forgets a caller who holds nothing, so that there are as many counts as callers."""
+    counts[name] -= amount
+    if not counts[name]:
+        del counts[name]
 
 
 class BodyBudget:

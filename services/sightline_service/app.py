@@ -27,7 +27,7 @@ from sightline_service.service import Loader, Service
 from sightline_service.settings import Settings
 from sightline_service.version import VERSION
 
-PROBES = ("/healthz", "/readyz", "/health")
+PROBES = ("/healthz", "/livez", "/readyz", "/health")
 
 
 class RewardApp(FastAPI):
@@ -83,7 +83,7 @@ def _middleware(service: Service) -> Sequence[Middleware]:
         Middleware(RequestIdMiddleware),
         Middleware(AccessMiddleware, metrics=service.metrics),
         Middleware(FailuresMiddleware, metrics=service.metrics),
-        Middleware(AuthMiddleware, keys=settings.keys(), open_paths=open_paths),
+        Middleware(AuthMiddleware, keys=service.keys, open_paths=open_paths),
         Middleware(
             DoorMiddleware,
             admission=service.admission,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from sightline_service.errors import BatcherClosedError, ResultCountError, WorkerDiedError
+from sightline_service.fairness import FairPlaces
 from sightline_service.waiting import BatchLimits, WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Lane(Generic[Item, Result]):
         self.forward = forward
         self.limits = limits
         self.expected = 0
-        self._ahead = asyncio.Semaphore(2 * limits.max_items)
+        self._ahead = FairPlaces(2 * limits.max_items)
         self._batcher = batcher
 
     async def submit(self, items: Sequence[Item]) -> list[Result | Exception]:
@@ -128,9 +129,9 @@ class Lane(Generic[Item, Result]):
         """Like `submit`, for items still to be prepared: a batch may wait for them.
 
         Preparation runs at most two batches ahead of the device, so that what is prepared and
-        waits takes a bounded amount of memory.
+        waits takes a bounded amount of memory; callers who compete for that get turns.
         """
-        async with self._ahead:
+        async with self._ahead.place():
             with self._batcher.expecting(self):
                 entries = self._batcher.enqueue(self, await prepare())
             return await self._outcomes(entries)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from sightline_service.keys import KeyFileError
 from sightline_service.settings import Settings
 
 
@@ -22,11 +23,11 @@ def parse_settings(argv: Sequence[str] | None) -> Settings:
     given = vars(_parser().parse_args(argv))
     try:
         settings = Settings(**given)
-        settings.keys()
+        settings.key_ring()
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
-    except OSError as error:
-        raise SettingsError(f"--api-key-file: {error.filename}: {error.strerror}") from None
+    except KeyFileError as error:
+        raise SettingsError(f"--api-key-file: {error}") from None
     return settings
 
 

@@ -13,9 +13,14 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Answers 200 as long as the process can answer at all."""
-    return {"status": "ok"}
+@router.get("/livez")
+async def healthz(request: Request) -> Response:
+    """Answers 200 unless the process has to be restarted: a model has been failing for long."""
+    service = service_of(request)
+    if not service.needs_restart:
+        return JSONResponse({"status": "ok"})
+    status, headers, body = request_error(NotReadyError(service.phase))
+    return JSONResponse(_state(service) | body.model_dump(), status, headers)
 
 
 @router.get("/readyz")

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from sightline_service.admission import Admission
 from sightline_service.caches import ByteLru
+from sightline_service.canary import Canary
 from sightline_service.concurrency import in_daemon_thread
 from sightline_service.engine import Engine
 from sightline_service.errors import NotReadyError
@@ -18,11 +19,11 @@ from sightline_service.metrics import Metrics
 from sightline_service.preparing import Preparer
 from sightline_service.served import Models, Role
 from sightline_service.settings import Settings
+from sightline_service.supervision import ModelState, Supervisor
 
 log = logging.getLogger(__name__)
 
 Phase = Literal["loading", "ready", "draining", "failed", "closed"]
-ModelState = Literal["waiting", "loading", "ready", "stalled", "dead", "closed"]
 Report = Callable[[Role, Literal["loading", "ready"]], None]
 
 
@@ -50,16 +51,19 @@ class Service:
     def __init__(self, settings: Settings, models: Models | Loader) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.keys = settings.key_ring()
         self.admission = Admission(
             max_requests=settings.max_concurrent_requests,
             max_items=settings.max_queue_items,
             max_bytes=settings.max_inflight_bytes,
+            share=lambda: settings.caller_share if self.keys.several else 1.0,
         )
         self.store = ImageStore(settings.image_store_bytes)
         self.preparer = Preparer(settings.prepare_threads, observe=self.metrics.observe_stage)
         self.failure: Exception | None = None
         self._models = models
         self._engine: Engine | None = None
+        self._supervisor: Supervisor | None = None
         self._loading: dict[Role, ModelState] = dict.fromkeys(_roles(models), "waiting")
         self._load_task: asyncio.Task[None] | None = None
         self._closed = False
@@ -93,17 +97,19 @@ class Service:
 
     def model_states(self) -> dict[Role, ModelState]:
         """Returns where each served model stands."""
-        if self._engine is None:
-            return dict(self._loading)
-        return {
-            role: "loading" if batcher.state == "new" else batcher.state
-            for role, batcher in self._engine.batchers.items()
-        }
+        return self._supervisor.states() if self._supervisor else dict(self._loading)
+
+    @property
+    def needs_restart(self) -> bool:
+        """Whether a model has been unable to answer for longer than it may."""
+        sick_for_s = self._supervisor.sick_for_s() if self._supervisor else 0.0
+        return sick_for_s > self.settings.restart_after_s
 
     def start(self) -> None:
         """Brings the engine up: at once, or as soon as the loader is done."""
         if isinstance(self._models, Models):
-            self._run(self._models)
+            engine = self._started(self._models)
+            self._open(engine, self._supervise(engine, None))
         else:
             self._load_task = asyncio.create_task(self._load(self._models))
 
@@ -119,6 +125,8 @@ class Service:
         self.admission.draining = True
         if self._load_task is not None:
             self._load_task.cancel()
+        if self._supervisor is not None:
+            self._supervisor.close()
         if self._engine is not None:
             await self._engine.close(self.settings.drain_timeout_s)
         self.preparer.close()
@@ -137,12 +145,16 @@ class Service:
                 log.info("%s model loaded", role, extra={"seconds": round(seconds, 2)})
 
         try:
-            self._run(await in_daemon_thread(lambda: loader(report)))
+            engine = self._started(await in_daemon_thread(lambda: loader(report)))
+            canary = Canary(engine.models, engine.batchers, self.preparer)
+            supervisor = self._supervise(engine, canary)
+            await supervisor.examine()
+            self._open(engine, supervisor)
         except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot run
             self.failure = error
             self.failed.set()
 
-    def _run(self, models: Models) -> None:
+    def _started(self, models: Models) -> Engine:
         engine = Engine(
             models,
             self.settings,
@@ -151,9 +163,21 @@ class Service:
             observe=self.metrics.observe_batch,
         )
         engine.start()
+        return engine
+
+    def _supervise(self, engine: Engine, canary: Canary | None) -> Supervisor:
+        return Supervisor(
+            engine.batchers,
+            canary,
+            interval_s=self.settings.canary_interval_s,
+            patience_s=self.settings.request_timeout_s,
+        )
+
+    def _open(self, engine: Engine, supervisor: Supervisor) -> None:
         self._watch_engine(engine)
-        self._engine = engine
-        log.info("ready", extra={"models": ",".join(role for role, _ in models.by_role())})
+        self._engine, self._supervisor = engine, supervisor
+        supervisor.start()
+        log.info("ready", extra={"models": ",".join(engine.batchers)})
 
     def _watch(self) -> None:
         watch, admission = self.metrics.watch, self.admission

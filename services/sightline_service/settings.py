@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sightline_proto import limits
+from sightline_service.keys import KeyRing
 
 MIB = 1024 * 1024
 
@@ -79,11 +80,25 @@ class Settings(BaseSettings):
     """Longest that a request may take; a caller may ask for less by X-Request-Timeout."""
     drain_timeout_s: Seconds = 30.0
     """Longest that a stopping service finishes what it has accepted."""
+    head_timeout_s: Seconds = 15.0
+    """Longest that a connection may take to send the head of a request."""
+    max_connections: Positive = 4096
+    """Connections at a time; more are closed at once."""
+    canary_interval_s: Seconds = 30.0
+    """How often each model is asked a question whose answer is known."""
+    restart_after_s: Seconds = 30.0
+    """How long a model may be dead, stalled or failing before /healthz says so."""
 
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Keys that callers must send; comma-separated. Prefer api_key_file: flags are seen by all."""
     api_key_file: Path | None = None
-    """File with one key a line."""
+    """File with one key a line; read anew whenever it changes."""
+    caller_share: Annotated[float, Gt(0), Le(1)] = 0.75
+    """Share of all places that one key may hold, where there are several keys."""
+    tls_cert_file: Path | None = None
+    """Certificate chain in PEM: with it the service speaks HTTPS."""
+    tls_key_file: Path | None = None
+    """Private key of the certificate, in PEM."""
     metrics_open: bool = True
     """Whether /metrics needs no key."""
 
@@ -114,6 +129,8 @@ class Settings(BaseSettings):
                 f"max_inflight_bytes is {self.max_inflight_bytes}, below max_body_bytes "
                 f"{self.max_body_bytes}: raise it, or lower max_body_bytes"
             )
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together: give both or neither")
         return self
 
     @property
@@ -121,12 +138,11 @@ class Settings(BaseSettings):
         """`max_wait_ms` in seconds."""
         return self.max_wait_ms / 1000
 
-    def keys(self) -> tuple[str, ...]:
+    def key_ring(self) -> KeyRing:
         """The keys of `api_keys` and of `api_key_file`.
 
         Raises:
-            OSError: the file cannot be read.
+            KeyFileError: the file cannot be read, or holds no key.
         """
-        lines = self.api_key_file.read_text("utf-8").splitlines() if self.api_key_file else []
-        keys = [*(key.get_secret_value() for key in self.api_keys), *lines]
-        return tuple(key.strip() for key in keys if key.strip())
+        fixed = [key.get_secret_value().strip() for key in self.api_keys]
+        return KeyRing([key for key in fixed if key], self.api_key_file)

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from sightline_proto import (
@@ -9,6 +12,7 @@ from sightline_proto import (
 )
 from sightline_service.admission import Admission, cost_of
 from sightline_service.errors import DrainingError, OverloadedError
+from sightline_service.fairness import caller
 
 IMAGE = Image(b"x")
 
@@ -118,3 +122,23 @@ def test_an_overloaded_error_carries_the_estimate():
         door.request().__enter__()
     assert caught.value.retry_after_s == 1
     assert "try again in 1 s" in str(caught.value)
+
+
+@contextmanager
+def calling(name: str) -> Iterator[None]:
+    token = caller.set(name)
+    yield
+    caller.reset(token)
+
+
+def test_one_caller_leaves_room_for_the_others():
+    door = Admission(max_requests=4, max_items=10, max_bytes=10, share=lambda: 0.5)
+    with calling("noisy"), door.request(), door.request(), door.work(4):
+        with pytest.raises(OverloadedError, match="caller_share"), door.request():
+            pass
+        with pytest.raises(OverloadedError, match="caller_share"), door.work(2):
+            pass
+        with calling("quiet"), door.request(), door.request(), door.work(5):
+            assert (door.requests, door.items) == (4, 9)
+    with calling("noisy"), door.request(), door.work(9):
+        assert (door.requests, door.items) == (1, 9), "an idle service admits any one request"

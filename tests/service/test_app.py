@@ -137,7 +137,7 @@ async def test_a_refused_caller_costs_no_work(serve, image):
     assert error_of(response) == (401, "unauthorized")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/health", "/metrics", "/ui"])
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/health", "/metrics", "/ui"])
 async def test_probes_metrics_and_the_page_need_no_key(serve, path):
     async with serve(api_keys="first") as client:
         assert (await client.get(path)).status_code == 200

@@ -13,7 +13,7 @@ log = logging.getLogger("sightline_service.access")
 OUTCOME = "sightline.outcome"
 """Scope key under which an error's code is left for the count."""
 
-_QUIET = frozenset({"/healthz", "/readyz", "/health", "/metrics"})
+_QUIET = frozenset({"/healthz", "/livez", "/readyz", "/health", "/metrics"})
 _SCORING = {endpoint.path: endpoint.name for endpoint in ENDPOINTS}
 
 

@@ -1,16 +1,19 @@
-"""Who may ask. Knows keys and paths; knows nothing else."""
+"""Who may ask, and on whose behalf. Knows headers and paths; knows nothing else."""
 
-import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline_service.errors import UnauthorizedError
+from sightline_service.fairness import caller
+from sightline_service.keys import KeyRing
 
 
 class AuthMiddleware:
-    """Asks for one of `keys`, by `Authorization: Bearer` or `X-API-Key`; without keys, for none.
+    """Asks for a key, by `Authorization: Bearer` or `X-API-Key`; a ring without keys, for none.
+
+    The holder's name, or else the address, goes with the request as its `caller`.
 
     Args:
         app: what is guarded.
@@ -18,9 +21,9 @@ class AuthMiddleware:
         open_paths: paths that need no key.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], open_paths: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: KeyRing, open_paths: Collection[str]) -> None:
         self._app = app
-        self._keys = tuple(key.encode() for key in keys)
+        self._keys = keys
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,16 +33,21 @@ class AuthMiddleware:
             UnauthorizedError: no accepted key was sent.
         """
         guarded = scope["type"] == "http" and scope["path"] not in self._open_paths
-        if guarded and self._keys and not self._knows(_key_in(Headers(scope=scope))):
-            raise UnauthorizedError
+        if guarded:
+            caller.set(self._name_of(scope))
         await self._app(scope, receive, send)
 
-    def _knows(self, given: bytes) -> bool:
-        """Compares with every key, each in constant time, so that timing tells nothing."""
-        return any([hmac.compare_digest(given, key) for key in self._keys])
+    def _name_of(self, scope: Scope) -> str:
+        if not self._keys.asks:
+            host, _ = scope.get("client") or ("", 0)
+            return str(host)
+        name = self._keys.holder(_key_in(Headers(scope=scope)))
+        if name is None:
+            raise UnauthorizedError
+        return name
 
 
 def _key_in(headers: Headers) -> bytes:
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""
-    return (bearer or headers.get("x-api-key", "")).encode()
+    return (bearer or headers.get("x-api-key", "")).encode("latin-1")  # as it came
