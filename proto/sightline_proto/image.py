@@ -22,7 +22,7 @@ class ImageEncodingError(ValueError):
 
 
 class ImageUrlError(ValueError):
-    """The text is a URL, which the service does not fetch."""
+    """The text is a URL, which says where an image is and holds none."""
 
 
 def sha256_of(data: bytes) -> str:
@@ -50,6 +50,12 @@ class Image:
         match = _SHA256.fullmatch(self.value) if isinstance(self.value, str) else None
         return match.group(1).lower() if match else None
 
+    @property
+    def url(self) -> str | None:
+        """The URL that this image is found at; None where it is no URL."""
+        is_url = isinstance(self.value, str) and _URL.match(self.value)
+        return self.value.strip() if is_url else None
+
     def decode(self) -> bytes:
         """Returns the file's bytes; white space inside base64 is skipped.
 
@@ -63,7 +69,7 @@ class Image:
             raise ImageEncodingError(
                 f"image is only referred to, as sha256:{self.sha256}: look it up by its hash"
             )
-        if _URL.match(self.value):
+        if self.url:
             raise ImageUrlError(
                 "image URLs are not fetched: send the bytes, or upload and refer by sha256"
             )

@@ -18,8 +18,10 @@ from sightline_service.batching import BatchReport, DynamicBatcher
 from sightline_service.concurrency import together
 from sightline_service.embedding import Embedder
 from sightline_service.errors import ModelNotServedError
+from sightline_service.image_fetching import FetchRules, ImageFetcher
 from sightline_service.image_store import ImageStore
 from sightline_service.images import DecodeLimits
+from sightline_service.models.protocols import Prepared, RawDetection
 from sightline_service.preparing import Preparer
 from sightline_service.scoring.ground import GroundScorer
 from sightline_service.scoring.perplexity import PerplexityScorer
@@ -60,7 +62,10 @@ class Engine:
         self._preparer = preparer
         self._observe = observe
         self._source = ImageSource(
-            store, DecodeLimits(settings.max_image_bytes, settings.max_image_pixels), preparer
+            store,
+            DecodeLimits(settings.max_image_bytes, settings.max_image_pixels),
+            preparer,
+            _fetcher(settings),
         )
         self._vocabulary = load_vocabulary()
         self._batchers: dict[Role, DynamicBatcher] = {
@@ -181,3 +186,10 @@ class Engine:
             source=self._source,
             preparer=self._preparer,
         )
+
+
+def _fetcher(settings: Settings) -> ImageFetcher | None:
+    if not settings.image_hosts:
+        return None
+    hosts, limit = settings.image_hosts, settings.max_image_bytes
+    return ImageFetcher(FetchRules(hosts, limit, settings.image_fetch_timeout_s))

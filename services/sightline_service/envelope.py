@@ -26,6 +26,8 @@ ERROR_CODES: dict[type[Exception], ErrorCode] = {
     errors.WorkerDiedError: ErrorCode.NOT_READY,
     errors.BatcherClosedError: ErrorCode.DRAINING,
     errors.ImageNotFoundError: ErrorCode.IMAGE_NOT_FOUND,
+    errors.ImageUrlRefusedError: ErrorCode.IMAGE_URL,
+    errors.ImageFetchError: ErrorCode.IMAGE_INVALID,
     errors.ImageRequiredError: ErrorCode.IMAGE_REQUIRED,
     errors.ImageNotTakenError: ErrorCode.INVALID_FIELD,
     errors.ResultCountError: ErrorCode.INTERNAL,

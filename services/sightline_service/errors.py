@@ -19,6 +19,8 @@ ServiceError
 |   `-- BatcherClosedError       the model was shut down first
 `-- ItemError                    one item fails, its neighbours do not
     |-- ImageNotFoundError
+    |-- ImageUrlRefusedError         a URL that this service does not fetch
+    |-- ImageFetchError              a URL that cannot be fetched
     |-- ImageRequiredError
     |-- ImageNotTakenError
     |-- ResultCountError         the model answered with too few or too many results
@@ -192,6 +194,24 @@ class ImageNotFoundError(ItemError):
     sentence = "no image sha256:{e.sha256} is stored: PUT it to /v1/images/{e.sha256}"
     param = "image"
     sha256: str
+
+
+@dataclass(eq=False)
+class ImageUrlRefusedError(ItemError):
+    """The image's URL is not one that this service fetches."""
+
+    sentence = "the image's URL is not fetched, {e.why}: send the bytes, or refer by sha256"
+    param = "image"
+    why: str
+
+
+@dataclass(eq=False)
+class ImageFetchError(ItemError):
+    """The image's URL is allowed, and no image came from it."""
+
+    sentence = "the image cannot be fetched, {e.why}: send the bytes, or refer by sha256"
+    param = "image"
+    why: str
 
 
 @dataclass(eq=False)

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     """Bytes of one encoded image."""
     max_image_pixels: Positive = 40_000_000
     """Pixels of one decoded image."""
+    image_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts from which images named by URL are fetched over HTTPS; comma-separated, none else."""
+    image_fetch_timeout_s: Seconds = 10.0
+    """Longest that fetching one image may take."""
     image_store_bytes: Bytes = 512 * MIB
     """Memory for uploaded images."""
     embedding_cache_bytes: Bytes = 256 * MIB
@@ -109,10 +113,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_keys(cls, values: dict[str, object]) -> dict[str, object]:
-        keys = values.get("api_keys")
-        if isinstance(keys, str):
-            values = {**values, "api_keys": [key for key in keys.split(",") if key.strip()]}
+    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("api_keys", "image_hosts"):
+            listed = values.get(name)
+            if isinstance(listed, str):
+                parts = [part.strip() for part in listed.split(",")]
+                values = {**values, name: [part for part in parts if part]}
         return values
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import PIL.Image
 
 from sightline_proto import Image
 from sightline_service.errors import ImageNotFoundError
+from sightline_service.image_fetching import ImageFetcher
 from sightline_service.image_store import ImageStore
 from sightline_service.images import DecodeLimits, decode_image
 from sightline_service.preparing import Preparer
@@ -34,20 +35,30 @@ class EncodedImage:
 class ImageSource:
     """Turns the images of messages into files."""
 
-    def __init__(self, store: ImageStore, limits: DecodeLimits, preparer: Preparer) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        limits: DecodeLimits,
+        preparer: Preparer,
+        fetcher: ImageFetcher | None = None,
+    ) -> None:
         self._store = store
         self._limits = limits
         self._preparer = preparer
+        self._fetcher = fetcher
 
     async def open(self, image: Image) -> EncodedImage:
         """Returns the file behind `image`, with its hash.
 
         Raises:
-            ImageUrlError: the image is given as a URL.
+            ImageUrlError: the image is given as a URL, and this service fetches none.
+            ImageUrlRefusedError, ImageFetchError: this one is not fetched, or cannot be.
             ImageEncodingError: the image is given as text that is no base64.
         """
         if image.sha256 is not None:
             return EncodedImage(image.sha256, self._store.get(image.sha256), self._limits)
+        if image.url is not None and self._fetcher is not None:
+            image = Image(await self._fetcher.fetch(image.url))
         size = len(image.value)
         return await self._preparer.run("prepare", lambda: self._read(image), size=size)
 
