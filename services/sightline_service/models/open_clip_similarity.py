@@ -11,22 +11,28 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transform import (
+    Compose,
+    MaybeToTensor,
+    Normalize,
+    PreprocessCfg,
+    image_transform_v2,
+)
 
 from sightline_proto import ModelInfo
-from sightline_service.models.checkpoint import Checkpoint, loading, open_checkpoint
+from sightline_service.models.causal_text import CausalText, pieces
+from sightline_service.models.checkpoint import loading, open_checkpoint
 from sightline_service.models.open_clip_text import OpenClipText
 from sightline_service.models.placement import Placement, forward_pass
+from sightline_service.models.preflight import check_open_clip_folder
 from sightline_service.models.protocols import Prepared
 from sightline_service.models.provenance import preprocess_hash, weights_revision
 from sightline_service.models.reference import ModelLoadError, ModelReference
-from sightline_service.models.tensors import unit_rows
+from sightline_service.models.tensors import right_padded, unit_rows
 
 # open_clip annotates this as a plain module, and its options one by one.
 _create_model: Any = open_clip.create_model
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
-_CONFIG = "open_clip_config.json"
 
 
 class OpenClipSimilarity:
@@ -53,34 +59,54 @@ class OpenClipSimilarity:
         self._model = model
         self._text = text
         self._placement = placement
-        self._transform: Any = image_transform_v2(
+        self._causal = CausalText.of(model)
+        transform: Any = image_transform_v2(
             PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+        )
+        *resize, to_tensor, normalize = transform.transforms
+        assert isinstance(to_tensor, MaybeToTensor)
+        assert isinstance(normalize, Normalize)
+        self._resize: Any = Compose(resize)
+        self._mean, self._std = (
+            torch.tensor(of, device=placement.device).view(-1, 1, 1)
+            for of in (normalize.mean, normalize.std)
         )
 
     def prepare_image(self, image: PIL.Image.Image) -> Prepared:
-        """Preprocesses an RGB image to [3, h, w]."""
-        pixels = self._transform(image)
-        return Prepared(data=pixels, cost=pixels.shape[-2] * pixels.shape[-1])
+        """Resizes and crops an RGB image to bytes [h, w, 3]; the device does the rest faster."""
+        pixels = np.asarray(self._resize(image))
+        return Prepared(data=pixels, cost=pixels.shape[0] * pixels.shape[1])
 
     def prepare_text(self, text: str) -> Prepared:
         """Tokenises, cuts at the context length, and keeps the end token."""
         tokens = self._text.encode(text)
-        return Prepared(data=tokens.ids, cost=self._text.context, truncated=tokens.truncated)
+        ids = tokens.ids if self._causal is None else self._causal.trimmed(tokens.ids)
+        return Prepared(data=ids, cost=len(ids), truncated=tokens.truncated)
 
     def embed_images(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]."""
         with forward_pass():
-            pixels = torch.stack([prepared.data for prepared in batch])
-            features = self._model.encode_image(
-                pixels.to(self._placement.device, self._placement.dtype)
-            )
-            return unit_rows(features)
+            stacked = torch.from_numpy(np.stack([prepared.data for prepared in batch]))
+            pixels = stacked.to(self._placement.device).permute(0, 3, 1, 2)
+            # The arithmetic of torchvision's ToTensor and Normalize, step by step.
+            scaled = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+            scaled.sub_(self._mean).div_(self._std)
+            return unit_rows(self._model.encode_image(scaled.to(self._placement.dtype)))
 
     def embed_texts(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Returns unit vectors, shape [n, d]."""
+        """Returns unit vectors, shape [n, d]; short texts are not padded to the longest."""
+        rows: list[tuple[int, ...]] = [prepared.data for prepared in batch]
         with forward_pass():
-            ids = torch.tensor([prepared.data for prepared in batch])
-            return unit_rows(self._model.encode_text(ids.to(self._placement.device)))
+            parts = pieces([len(row) for row in rows])
+            embedded = np.concatenate([self._embed([rows[n] for n in part]) for part in parts])
+        ordered = np.empty_like(embedded)
+        ordered[[n for part in parts for n in part]] = embedded
+        return ordered
+
+    def _embed(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+        ids = right_padded(rows, pad_id=0)[0].to(self._placement.device)
+        encode = self._model.encode_text if self._causal is None else self._causal.encode
+        return unit_rows(encode(ids))
 
 
 def load_open_clip_similarity(
@@ -101,26 +127,6 @@ def load_open_clip_similarity(
         return _load(reference, name, placement, revision=checkpoint.revision())
 
 
-def check_open_clip_folder(checkpoint: Checkpoint) -> None:
-    """Checks that a folder says what model and what preprocessing its weights are for.
-
-    Raises:
-        ModelLoadError: naming the file that is missing or broken.
-    """
-    mend = "write it with open_clip's push_to_hf_hub.save_for_hf; preprocessing is never guessed"
-    config = checkpoint.read_json(_CONFIG, mend=mend)
-    preprocess, model = config.get("preprocess_cfg"), config.get("model_cfg")
-    where = checkpoint.folder / _CONFIG
-    if not isinstance(model, dict) or not isinstance(model.get("text_cfg"), dict):
-        raise ModelLoadError(f"{where} lacks model_cfg with text_cfg: {mend}")
-    if not isinstance(preprocess, dict) or not {"mean", "std"} <= preprocess.keys():
-        raise ModelLoadError(f"{where} lacks preprocess_cfg with mean and std: {mend}")
-    checkpoint.check_weights()
-    checkpoint.require(*_WEIGHTS, mend="give the open_clip weights this name")
-    if model["text_cfg"].get("hf_tokenizer_name"):
-        checkpoint.require_tokenizer()
-
-
 def _load_tag(
     reference: ModelReference, name: str, tag: str, placement: Placement
 ) -> OpenClipSimilarity:
@@ -137,10 +143,11 @@ def _load_tag(
         )
     config = get_pretrained_cfg(name, tag)
     path = Path(download_pretrained(config))
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" and not reference.allow_pickle:
         raise ModelLoadError(
             f"{path} is a pickle, which can run code when it is read: choose a tag of {name} that "
-            f"has safetensors ({', '.join(tags)}), or convert it and use open_clip:local-dir:"
+            f"has safetensors ({', '.join(tags)}), convert it and use open_clip:local-dir:, or say "
+            "--allow-pickle, with which torch's restricted reader reads it"
         )
     hub_commit = path.parent.name if path.parent.parent.name == "snapshots" else None
     return _load(
