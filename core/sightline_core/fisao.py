@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Literal, Self, get_args
 
-Scale = Literal["cos100", "clipscore", "dot"]
+Scale = Literal["cos100", "clipscore", "dot", "conf100"]
 Norm = Literal["corrected", "printed"]
 Verdict = Literal["supported", "neutral", "hallucinated"]
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
 NORMS: tuple[Norm, ...] = get_args(Norm)
 DEFAULT_MARGINS: Mapping[Scale, float] = MappingProxyType(
-    {"cos100": 4.0, "clipscore": 10.0, "dot": 10.0}
+    {"cos100": 4.0, "clipscore": 10.0, "dot": 10.0, "conf100": 10.0}
 )
-"""The paper's lambda = 10 is on a scale about 2.5 times as wide as 100 * cosine."""
+"""The paper's lambda = 10 is on a scale about 2.5 times as wide as 100 * cosine; for a detector's
+confidence, in percent, it is taken as it stands."""
 
 _NUMBERS = ("mu_gt", "mu_hal", "margin", "s_min", "s_max")
 
@@ -259,12 +260,14 @@ def to_scale(
     both norms.
 
     Raises:
-        ValueError: the scale is unknown, or "dot" lacks a norm.
+        ValueError: the scale is unknown or of a detector, or "dot" lacks a norm.
     """
     if scale == "cos100":
         return 100.0 * cosine
     if scale == "clipscore":
         return 250.0 * cosine
+    if scale == "conf100":
+        raise ValueError('scale "conf100" is of a detector\'s confidence, which is no cosine')
     if scale != "dot":
         raise ValueError(f"scale is {scale!r}: choose one of {', '.join(SCALES)}")
     if image_norm is None or text_norm is None:

@@ -57,15 +57,16 @@ class SpanReward(Message):
     """One object word or phrase of a text.
 
     `start` and `end` are half-open character offsets into the text as sent; `entity` is the
-    canonical object; `score` = 100 * `cosine`; `reward` in [-1, 1] and `verdict` follow from the
-    calibration profile and are null where the model has none.
+    canonical object; `score` = 100 * `cosine`, or 100 * the confidence of the best box where a
+    detector scores words (scale `conf100`), and then `cosine` is null; `reward` in [-1, 1] and
+    `verdict` follow from the calibration profile and are null where the model has none.
     """
 
     text: str
     entity: str
     start: Count
     end: Count
-    cosine: Number
+    cosine: Number | None
     score: Number
     reward: Number | None
     verdict: Verdict | None

@@ -5,7 +5,6 @@ from fastapi import APIRouter, Request
 from sightline_proto import ServedModel, ServiceInfo, ServiceLimits, limits
 from sightline_service.images import DecodeLimits
 from sightline_service.routes import service_of
-from sightline_service.served import ENDPOINTS_OF
 from sightline_service.settings import Settings
 from sightline_service.version import VERSION
 
@@ -20,7 +19,7 @@ async def info(request: Request) -> ServiceInfo:
     return ServiceInfo(
         version=VERSION,
         models=tuple(
-            ServedModel(role=role, model=model.info, endpoints=ENDPOINTS_OF[role])
+            ServedModel(role=role, model=model.info, endpoints=models.endpoints_of(role))
             for role, model in models.by_role()
         ),
         profiles=tuple(sorted(models.profiles)),
@@ -32,13 +31,13 @@ async def info(request: Request) -> ServiceInfo:
 @router.get("/models")
 async def models(request: Request) -> dict[str, object]:
     """Lists the models as OpenAI's API does, with their role, endpoints and provenance."""
-    served = service_of(request).engine.models.by_role()
+    served = service_of(request).engine.models
     return {
         "object": "list",
         "data": [
             {"object": "model", "owned_by": "sightline", "role": role}
-            | {"endpoints": ENDPOINTS_OF[role], **model.info.model_dump()}
-            for role, model in served
+            | {"endpoints": served.endpoints_of(role), **model.info.model_dump()}
+            for role, model in served.by_role()
         ],
     }
 

@@ -14,7 +14,7 @@ from sightline_proto import (
     TokenRewardReply,
     TokenRewardRequest,
 )
-from sightline_service.batching import BatchReport, DynamicBatcher
+from sightline_service.batching import BatchReport, DynamicBatcher, Lane
 from sightline_service.concurrency import together
 from sightline_service.embedding import Embedder
 from sightline_service.errors import ModelNotServedError
@@ -27,6 +27,7 @@ from sightline_service.scoring.ground import GroundScorer
 from sightline_service.scoring.perplexity import PerplexityScorer
 from sightline_service.scoring.sentence_reward import SentenceRewardScorer
 from sightline_service.scoring.token_reward import TokenRewardScorer
+from sightline_service.scoring.words import ConfidenceVerifier, CosineVerifier, WordVerifier
 from sightline_service.served import Models, Role
 from sightline_service.settings import Settings
 from sightline_service.sources import ImageSource
@@ -72,6 +73,7 @@ class Engine:
             role: self._batcher(role) for role, _ in models.by_role()
         }
         self._embedder = self._build_embedder()
+        self._detector_lane = self._build_detector_lane()
         self._token_reward = self._build_token_reward()
         self._sentence_reward = self._build_sentence_reward()
         self._ground = self._build_ground()
@@ -99,7 +101,7 @@ class Engine:
     async def token_reward(self, request: TokenRewardRequest) -> TokenRewardReply:
         """Scores object words (FiSAO)."""
         if self._token_reward is None:
-            raise ModelNotServedError("similarity")
+            raise ModelNotServedError(self.models.token_scorer)
         return await self._token_reward.score(request)
 
     async def sentence_reward(self, request: SentenceRewardRequest) -> SentenceRewardReply:
@@ -146,15 +148,33 @@ class Engine:
             cache_bytes=self._settings.embedding_cache_bytes,
         )
 
+    def _build_detector_lane(self) -> Lane[Prepared, list[RawDetection]] | None:
+        """One lane for both endpoints that may ask the detector, so that they share batches."""
+        detector = self.models.detector
+        if detector is None:
+            return None
+        limits = self._limits(self._settings.max_batch_pixels)
+        return self._batchers["detector"].lane("images", detector.detect, limits)
+
     def _build_token_reward(self) -> TokenRewardScorer | None:
-        if self._embedder is None:
+        verifier = self._word_verifier()
+        if verifier is None:
             return None
         return TokenRewardScorer(
-            self._embedder,
+            verifier,
             source=self._source,
             preparer=self._preparer,
             vocabulary=self._vocabulary,
             profiles=self.models.profiles,
+        )
+
+    def _word_verifier(self) -> WordVerifier | None:
+        if self.models.token_scorer == "similarity":
+            return CosineVerifier(self._embedder) if self._embedder else None
+        if self.models.detector is None or self._detector_lane is None:
+            return None
+        return ConfidenceVerifier(
+            self.models.detector, lane=self._detector_lane, preparer=self._preparer
         )
 
     def _build_sentence_reward(self) -> SentenceRewardScorer | None:
@@ -163,13 +183,11 @@ class Engine:
         return SentenceRewardScorer(self._embedder, source=self._source, preparer=self._preparer)
 
     def _build_ground(self) -> GroundScorer | None:
-        detector = self.models.detector
-        if detector is None:
+        if self.models.detector is None or self._detector_lane is None:
             return None
-        limits = self._limits(self._settings.max_batch_pixels)
         return GroundScorer(
-            detector,
-            lane=self._batchers["detector"].lane("images", detector.detect, limits),
+            self.models.detector,
+            lane=self._detector_lane,
             source=self._source,
             preparer=self._preparer,
             vocabulary=self._vocabulary,

@@ -1,16 +1,25 @@
 """Brings up the models and profiles that the settings name. Knows references; knows no HTTP."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from sightline_core.fisao import Profile
-from sightline_service.models.load import load_detector, load_perplexity, load_similarity
-from sightline_service.models.reference import ModelLoadError, ModelReference
+from sightline_service.models.load import (
+    load_detector,
+    load_perplexity,
+    load_similarity,
+    preflight,
+)
 from sightline_service.profiles import ProfileFiles, read_profiles
 from sightline_service.served import Models, Role
 from sightline_service.service import Report
 from sightline_service.settings import Settings
 
 NOT_SERVED = "none"
+EVERYWHERE = ("auto", "cpu")
+"""Devices that every machine has: only for others is torch asked, whose import takes seconds."""
+
+Model = TypeVar("Model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +27,8 @@ class ModelLoader:
     """Loads what `settings` name; what is wrong on its face is refused at construction.
 
     Raises:
-        ModelLoadError: a reference is malformed, or a file differs from the weights lock; from a
-            call, the model cannot be loaded.
+        ModelLoadError: a reference or a file is at fault, or differs from the weights lock, or the
+            device is not here; from a call, the model cannot be loaded.
         ProfileError: a profile cannot be read; from a call, it is of another model.
     """
 
@@ -27,14 +36,19 @@ class ModelLoader:
     _profiles: ProfileFiles = field(init=False)
 
     def __post_init__(self) -> None:
-        """Parses references, compares files with the lock and reads profiles."""
-        for reference in self._references().values():
-            _check_folder(ModelReference.parse(reference))
-        if self.settings.weights_lock is not None:
+        """Checks references, files, lock, device and profiles, the quickest first."""
+        settings = self.settings
+        for role, reference in self._references().items():
+            preflight(role, reference, allow_pickle=settings.allow_pickle)
+        if settings.weights_lock is not None:
             from sightline_service.models.weights_lock import check_locked
 
-            check_locked(self._references().values(), self.settings.weights_lock)
-        object.__setattr__(self, "_profiles", read_profiles(self.settings))
+            check_locked(self._references().values(), settings.weights_lock)
+        object.__setattr__(self, "_profiles", read_profiles(settings))
+        if settings.device not in EVERYWHERE or settings.dtype == "float16":
+            from sightline_service.models.placement import Placement
+
+            Placement.resolve(settings.device, settings.dtype)
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -44,24 +58,28 @@ class ModelLoader:
     def __call__(self, report: Report) -> Models:
         """Loads one model after the other."""
         self._limit_threads()
-        place = {"device": self.settings.device, "dtype": self.settings.dtype}
-        references = self._references()
-        similarity = detector = perplexity = None
-        profiles: dict[str, Profile] = {}
-        if "similarity" in references:
-            report("similarity", "loading")
-            similarity = load_similarity(references["similarity"], **place)
-            profiles = dict(self._profiles.matching(similarity.info))
-            report("similarity", "ready")
-        if "detector" in references:
-            report("detector", "loading")
-            detector = load_detector(references["detector"], **place)
-            report("detector", "ready")
-        if "perplexity" in references:
-            report("perplexity", "loading")
-            perplexity = load_perplexity(references["perplexity"], **place)
-            report("perplexity", "ready")
-        return Models(similarity, detector, perplexity, profiles)
+        scorer = self.settings.token_scorer
+        similarity = self._load("similarity", load_similarity, report)
+        detector = self._load("detector", load_detector, report)
+        scored_by = similarity if scorer == "similarity" else detector
+        profiles = self._profiles.matching(scored_by.info, scorer) if scored_by else {}
+        perplexity = self._load("perplexity", load_perplexity, report)
+        return Models(similarity, detector, perplexity, profiles, scorer)
+
+    def _load(self, role: Role, load: Callable[..., Model], report: Report) -> Model | None:
+        reference = self._references().get(role)
+        if reference is None:
+            return None
+        settings = self.settings
+        report(role, "loading")
+        model = load(
+            reference,
+            device=settings.device,
+            dtype=settings.dtype,
+            allow_pickle=settings.allow_pickle,
+        )
+        report(role, "ready")
+        return model
 
     def _references(self) -> dict[Role, str]:
         settings = self.settings
@@ -77,8 +95,3 @@ class ModelLoader:
             import torch
 
             torch.set_num_threads(self.settings.torch_threads)
-
-
-def _check_folder(reference: ModelReference) -> None:
-    if reference.folder is not None and not reference.folder.is_dir():
-        raise ModelLoadError(f"{reference.text}: there is no folder {reference.folder}")

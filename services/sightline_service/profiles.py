@@ -1,16 +1,21 @@
 """Calibration profiles from files, checked against the model. Knows files; knows no HTTP."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline_core.fisao import Profile
+from sightline_core.fisao import Profile, Scale
 from sightline_proto import ModelInfo
-from sightline_service.served import DEFAULT_PROFILE
+from sightline_service.served import DEFAULT_PROFILE, TokenScorer
 from sightline_service.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_SCALES: dict[TokenScorer, tuple[Scale, ...]] = {
+    "similarity": ("cos100", "clipscore"),
+    "detector": ("conf100",),
+}
 
 
 class ProfileError(ValueError):
@@ -25,21 +30,25 @@ class ProfileFiles:
     named: tuple[Profile, ...]
     shipped: bool = False
 
-    def matching(self, model: ModelInfo) -> Mapping[str, Profile]:
+    def matching(self, model: ModelInfo, scorer: TokenScorer = "similarity") -> dict[str, Profile]:
         """Returns the profiles by name, with the default also under "default".
 
         A shipped profile of other weights is left out with a warning.
+
+        Args:
+            model: gives the scores that the profiles turn into rewards.
+            scorer: what kind of model it is.
 
         Raises:
             ProfileError: a profile was made with another model.
         """
         default = self.default
-        if self.shipped and default is not None and _mismatch(default, model):
-            log.warning("the shipped profile is left out: %s", _mismatch(default, model))
+        if self.shipped and default is not None and (fault := _mismatch(default, model, scorer)):
+            log.warning("the shipped profile is left out: %s", fault)
             default = None
         chosen = [*self.named, *([default] if default is not None else [])]
         for profile in chosen:
-            if fault := _mismatch(profile, model):
+            if fault := _mismatch(profile, model, scorer):
                 raise ProfileError(fault)
         by_name = {profile.name: profile for profile in chosen}
         return by_name if default is None else {**by_name, DEFAULT_PROFILE: default}
@@ -67,7 +76,7 @@ def read_profiles(settings: Settings) -> ProfileFiles:
 
 
 def _shipped_path(settings: Settings) -> Path | None:
-    if settings.similarity != "world":
+    if settings.similarity != "world" or settings.token_scorer != "similarity":
         return None
     from sightline_world import weights
 
@@ -94,12 +103,17 @@ def _check_distinct(profiles: Iterable[Profile]) -> None:
         )
 
 
-def _mismatch(profile: Profile, model: ModelInfo) -> str | None:
+def _mismatch(profile: Profile, model: ModelInfo, scorer: TokenScorer) -> str | None:
     """Says why a profile does not fit the model; what it does not record is not compared."""
     if profile.scale == "dot":
         return (
             f"profile {profile.name!r} is on scale 'dot', which needs features before "
             "normalisation: calibrate on 'cos100' or 'clipscore'"
+        )
+    if profile.scale not in _SCALES[scorer]:
+        return (
+            f"profile {profile.name!r} is on scale {profile.scale!r}, and the token scorer is the "
+            f"{scorer}, on {_SCALES[scorer][0]!r}: run 'sightline calibrate' with this service"
         )
     made_with = (profile.model_revision or model.revision, profile.preprocess or model.preprocess)
     if made_with == (model.revision, model.preprocess):

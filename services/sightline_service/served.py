@@ -8,9 +8,10 @@ from sightline_core.fisao import Profile
 from sightline_service.models.protocols import Detector, PerplexityModel, SimilarityModel
 
 Role = Literal["similarity", "detector", "perplexity"]
+TokenScorer = Literal["similarity", "detector"]
 
-ENDPOINTS_OF: dict[Role, tuple[str, ...]] = {
-    "similarity": ("token_reward", "sentence_reward"),
+_ENDPOINTS_OF: dict[Role, tuple[str, ...]] = {
+    "similarity": ("sentence_reward",),
     "detector": ("ground",),
     "perplexity": ("perplexity",),
 }
@@ -21,14 +22,15 @@ DEFAULT_PROFILE = "default"
 class Models:
     """The models of a service; None where a role is not served.
 
-    `profiles` holds the calibrations of the similarity model by name; "default" is applied where a
-    request names none.
+    `profiles` holds the calibrations of the token scorer by name; "default" is applied where a
+    request names none. `token_scorer` says whose scores /token_reward turns into rewards.
     """
 
     similarity: SimilarityModel | None = None
     detector: Detector | None = None
     perplexity: PerplexityModel | None = None
     profiles: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
+    token_scorer: TokenScorer = "similarity"
 
     def by_role(self) -> Iterator[tuple[Role, SimilarityModel | Detector | PerplexityModel]]:
         """Yields the roles that are served."""
@@ -38,3 +40,8 @@ class Models:
             yield "detector", self.detector
         if self.perplexity is not None:
             yield "perplexity", self.perplexity
+
+    def endpoints_of(self, role: Role) -> tuple[str, ...]:
+        """The endpoints that a role answers."""
+        first = ("token_reward",) if role == self.token_scorer else ()
+        return (*first, *_ENDPOINTS_OF[role])

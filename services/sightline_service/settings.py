@@ -30,17 +30,22 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes a free one and logs it."""
 
     similarity: str = "world"
-    """Model of /token_reward and /sentence_reward: world, open_clip:..., hf:..., fake or none."""
+    """Model of /token_reward and /sentence_reward: world, open_clip:..., hf:..., fake or none; or
+    from-policy:POLICY[,ENCODER], the encoder that a policy sees with."""
     detector: str = "world"
     """Model of /ground: world, hf:..., groundingdino:CONFIG,CHECKPOINT, fake or none."""
     perplexity: str = "world"
     """Model of /perplexity: world, hf:..., fake or none."""
+    token_scorer: Literal["similarity", "detector"] = "similarity"
+    """Which model scores the words of /token_reward; the detector's score is its confidence."""
     profile: str = "auto"
     """Default calibration: a file of 'sightline calibrate', none, or auto (the world's own)."""
     profiles_dir: Path | None = None
     """Folder of further profiles, chosen by name in a request."""
     weights_lock: Path | None = None
     """Lock of 'sightline weights fetch': models whose files differ from it are not served."""
+    allow_pickle: bool = False
+    """Whether weights may be pickles; torch's restricted reader reads them."""
     device: str = "auto"
     """Where models run: auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -125,11 +130,15 @@ class Settings(BaseSettings):
     def _combinations(self) -> Self:
         if self.similarity == self.detector == self.perplexity == "none":
             raise ValueError("similarity, detector and perplexity are all none: serve at least one")
-        if self.similarity == "none" and self.profile not in ("auto", "none"):
+        scorer = self.token_scorer
+        unserved = getattr(self, scorer) == "none"
+        if unserved and self.profile not in ("auto", "none"):
             raise ValueError(
-                f"profile is {self.profile!r} while similarity is none: a profile calibrates the "
-                "similarity model, serve one or leave profile out"
+                f"profile is {self.profile!r} while {scorer} is none: a profile calibrates the "
+                f"{scorer} model, serve one or leave profile out"
             )
+        if unserved and scorer == "detector":
+            raise ValueError("token_scorer is detector while detector is none: serve a detector")
         if self.max_inflight_bytes < self.max_body_bytes:
             raise ValueError(
                 f"max_inflight_bytes is {self.max_inflight_bytes}, below max_body_bytes "

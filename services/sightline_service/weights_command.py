@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = WeightsFolder(options.folder)
     try:
         if options.action == "fetch":
-            lock = folder.fetch(options.reference, endpoint=options.endpoint)
+            lock = folder.fetch(
+                options.reference, endpoint=options.endpoint, allow_pickle=options.allow_pickle
+            )
         else:
             lock = folder.verify()
     except (ModelLoadError, OSError) as error:
@@ -50,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     fetch = actions.add_parser("fetch", help="download models and write the lock")
     fetch.add_argument("reference", nargs="+", help="hf:org/name[@revision] or a local folder")
     fetch.add_argument("--endpoint", help="address of the hub; default HF_ENDPOINT")
+    fetch.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="also pickles, where a repository has no safetensors",
+    )
     verify = actions.add_parser("verify", help="compare every file with the lock")
     for action in (fetch, verify):
         action.add_argument(

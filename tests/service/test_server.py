@@ -137,7 +137,7 @@ def test_what_cannot_be_served_ends_in_one_line_and_status_2(flags, message, cap
 
 @pytest.mark.usefixtures("quiet_logs")
 def test_a_model_that_fails_to_load_ends_the_service_with_status_2(monkeypatch, capsys):
-    def fail(reference, *, device, dtype):
+    def fail(reference, **place):
         raise ModelLoadError("the weights are cut short: copy them again")
 
     monkeypatch.setattr("sightline_service.loading.load_detector", fail)

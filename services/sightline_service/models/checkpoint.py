@@ -1,9 +1,11 @@
 """Folders of weights, checked before a library opens them. Knows files and the hub; not torch."""
 
 import json
+import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,19 +18,43 @@ _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 # InstructBLIP keeps its second tokeniser in qformer_tokenizer/; nobody needs another subfolder.
 _SUBFOLDERS = ("[!q]*/*", "q[!f]*/*")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_READ_PICKLES = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
+"""The names under which the libraries look for pickles; others are never read."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
 _MAX_HEADER_BYTES = 100_000_000
 _LONGEST_REASON = 400
 _METADATA = "__metadata__"
 _GIT_LFS = b"version https://git-lfs"
+_COPY_AGAIN = "copy it again from its source"
+_TORCH_BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How a file begins that torch.save wrote before version 1.6."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder in the hub's layout, and the commit where it came from the hub."""
+    """A folder in the hub's layout.
+
+    Attributes:
+        folder: where it is.
+        commit: the hub's, where it came from there.
+        allow_pickle: weights may be pickles where there are no safetensors.
+    """
 
     folder: Path
     commit: str | None = None
+    allow_pickle: bool = False
+
+    @property
+    def safetensors(self) -> tuple[Path, ...]:
+        """The weights in safetensors files, in order of their names."""
+        return tuple(sorted(self.folder.glob("*.safetensors")))
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The files that a library will read: safetensors, or else pickles where allowed."""
+        if self.safetensors or not self.allow_pickle:
+            return self.safetensors
+        return tuple(sorted(file for kind in _READ_PICKLES for file in self.folder.glob(kind)))
 
     def require(self, *names: str, mend: str) -> Path:
         """Returns the first of the files that is there.
@@ -69,32 +95,43 @@ class Checkpoint:
             raise ModelLoadError(f"{path} lacks image_processor: {mend}")
 
     def check_weights(self) -> tuple[Path, ...]:
-        """Returns the safetensors files, each complete.
+        """Returns the files of the weights, each complete; nothing in a pickle is read.
 
         Raises:
-            ModelLoadError: there is none, only pickles, or one is missing, cut short or broken.
+            ModelLoadError: there is none, only pickles that are not allowed, or one is missing,
+                cut short or broken.
         """
-        files = tuple(sorted(self.folder.glob("*.safetensors")))
+        files = self.weights
         if not files:
-            pickles = sorted(file.name for kind in _PICKLES for file in self.folder.glob(kind))
-            if pickles:
-                raise ModelLoadError(
-                    f"{self.folder / pickles[0]} is a pickle, which can run code when it is read: "
-                    "convert it to safetensors with save_pretrained on a machine that trusts it, "
-                    "or use a revision of the repository that has safetensors"
-                )
+            self._refuse_pickles()
             raise ModelLoadError(f"{self.folder} has no *.safetensors: copy the weights there")
-        for index in self.folder.glob("*.safetensors.index.json"):
+        for index in self.folder.glob(f"*{files[0].suffix}.index.json"):
             self._check_shards(index)
         for file in files:
-            check_safetensors(file)
+            check_torch_file(file) if file.suffix == ".bin" else check_safetensors(file)
         return files
 
+    def _refuse_pickles(self) -> None:
+        pickles = sorted(file.name for kind in _PICKLES for file in self.folder.glob(kind))
+        if not pickles:
+            return
+        path = self.folder / pickles[0]
+        if self.allow_pickle:
+            raise ModelLoadError(
+                f"{path} is a pickle under a name that is not read: give it the name that its "
+                "library writes, pytorch_model.bin or open_clip_pytorch_model.bin"
+            )
+        raise ModelLoadError(
+            f"{path} is a pickle, which can run code when it is read: convert it to safetensors "
+            "with save_pretrained on a machine that trusts it, use a revision of the repository "
+            "that has safetensors, or say --allow-pickle, with which torch's restricted reader "
+            "reads it"
+        )
+
     def _check_shards(self, index: Path) -> None:
-        mend = "copy it again from its source"
-        shards = self.read_json(index.name, mend=mend).get("weight_map")
+        shards = self.read_json(index.name, mend=_COPY_AGAIN).get("weight_map")
         if not isinstance(shards, dict):
-            raise ModelLoadError(f"{index} lacks weight_map: {mend}")
+            raise ModelLoadError(f"{index} lacks weight_map: {_COPY_AGAIN}")
         for shard in sorted(set(shards.values())):
             self.require(shard, mend=f"{index.name} names it, so copy it there too")
 
@@ -107,13 +144,14 @@ class Checkpoint:
             for name in ("config.json", "open_clip_config.json")
             if (self.folder / name).is_file()
         ]
-        return weights_revision([*self.folder.glob("*.safetensors"), *configs])
+        return weights_revision([*self.weights, *configs])
 
 
 def open_checkpoint(reference: ModelReference) -> Checkpoint:
     """Returns the reference's folder, fetching it from the hub where it names a repository.
 
-    Only configuration and safetensors are fetched. HF_HOME and HF_HUB_OFFLINE are honoured.
+    Only configuration and safetensors are fetched, or pickles where the reference allows them and
+    there is nothing else. HF_HOME and HF_HUB_OFFLINE are honoured.
 
     Raises:
         ModelLoadError: no such folder, or the repository cannot be fetched.
@@ -125,7 +163,7 @@ def open_checkpoint(reference: ModelReference) -> Checkpoint:
             )
         if not reference.folder.is_dir():
             raise ModelLoadError(f"{reference.folder} is not a folder: check the path")
-        return Checkpoint(reference.folder)
+        return Checkpoint(reference.folder, allow_pickle=reference.allow_pickle)
     return snapshot(reference)
 
 
@@ -148,23 +186,27 @@ def snapshot(
         ModelLoadError: the repository cannot be fetched, or is not in the cache.
     """
     assert reference.repository is not None
+    fetch = partial(
+        huggingface_hub.snapshot_download,
+        reference.repository,
+        revision=cached_commit or reference.revision,
+        ignore_patterns=list(_SUBFOLDERS),
+        cache_dir=cache_dir,
+        endpoint=endpoint,
+        local_files_only=cached_commit is not None,
+    )
     try:
-        path = huggingface_hub.snapshot_download(
-            reference.repository,
-            revision=cached_commit or reference.revision,
-            allow_patterns=list(_WANTED),
-            ignore_patterns=list(_SUBFOLDERS),
-            cache_dir=cache_dir,
-            endpoint=endpoint,
-            local_files_only=cached_commit is not None,
-        )
+        path = fetch(allow_patterns=list(_WANTED))
+        checkpoint = Checkpoint(Path(path), Path(path).name, reference.allow_pickle)
+        if reference.allow_pickle and not checkpoint.safetensors:
+            fetch(allow_patterns=list(_READ_PICKLES))
     except Exception as error:  # whatever the hub's client raises, the mend is one
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelLoadError(
             f"{reference.text}: the hub did not give {reference.repository} ({reason}): check the "
             "name and the network, or fetch it before and set HF_HOME to where it is"
         ) from error
-    return Checkpoint(Path(path), commit=Path(path).name)
+    return checkpoint
 
 
 def check_safetensors(path: Path) -> None:
@@ -173,17 +215,35 @@ def check_safetensors(path: Path) -> None:
     Raises:
         ModelLoadError: the header is broken, or the file is shorter or longer than it says.
     """
-    mend = "copy it again from its source"
+    _refuse_pointer(path)
     size = path.stat().st_size
+    with path.open("rb") as stream:
+        expected = _declared_size(stream, size)
+    if expected is None:
+        raise ModelLoadError(f"{path} is cut short or no safetensors file: {_COPY_AGAIN}")
+    if size != expected:
+        raise ModelLoadError(
+            f"{path} has {size} bytes where its header says {expected}: {_COPY_AGAIN}"
+        )
+
+
+def check_torch_file(path: Path) -> None:
+    """Checks that a file that torch.save wrote is whole, and unpickles nothing.
+
+    Raises:
+        ModelLoadError: the file lacks the end of its archive, or never was one.
+    """
+    _refuse_pointer(path)
+    with path.open("rb") as stream:
+        old = stream.read(len(_TORCH_BEFORE_ZIP)) == _TORCH_BEFORE_ZIP
+    if not old and not zipfile.is_zipfile(path):
+        raise ModelLoadError(f"{path} is cut short or not of torch.save: {_COPY_AGAIN}")
+
+
+def _refuse_pointer(path: Path) -> None:
     with path.open("rb") as stream:
         if stream.read(len(_GIT_LFS)) == _GIT_LFS:
             raise ModelLoadError(f"{path} is a Git LFS pointer: run git lfs pull in its repository")
-        stream.seek(0)
-        expected = _declared_size(stream, size)
-    if expected is None:
-        raise ModelLoadError(f"{path} is cut short or no safetensors file: {mend}")
-    if size != expected:
-        raise ModelLoadError(f"{path} has {size} bytes where its header says {expected}: {mend}")
 
 
 def _declared_size(stream: BinaryIO, size: int) -> int | None:

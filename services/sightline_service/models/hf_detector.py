@@ -2,6 +2,7 @@
 
 import transformers
 
+from sightline_service.models.architectures import DETECTORS, of_another_kind
 from sightline_service.models.checkpoint import loading, open_checkpoint
 from sightline_service.models.grounding_dino_detector import GroundingDinoDetector
 from sightline_service.models.omdet_detector import OmDetDetector
@@ -18,10 +19,8 @@ from sightline_service.models.pretrained import (
 from sightline_service.models.reference import ModelLoadError, ModelReference
 from sightline_service.models.tokenizing import Tokenizer
 
-_OWL = frozenset({"owlvit", "owlv2"})
 _GROUNDING_DINO = frozenset({"grounding-dino", "mm-grounding-dino"})
 _OMDET = frozenset({"omdet-turbo"})
-_SERVED = _OWL | _GROUNDING_DINO | _OMDET
 
 
 def load_hf_detector(
@@ -35,12 +34,8 @@ def load_hf_detector(
     checkpoint = open_checkpoint(reference)
     with loading(reference, checkpoint):
         config = load_config(checkpoint)
-        if config.model_type not in _SERVED:
-            raise ModelLoadError(
-                f"{checkpoint.folder} holds a {config.model_type} model, which is no detector that "
-                f"is served: use one of {', '.join(sorted(_SERVED))}, for example "
-                "hf:IDEA-Research/grounding-dino-base"
-            )
+        if config.model_type not in DETECTORS:
+            raise of_another_kind(checkpoint, "detector", config.model_type)
         image_processor = load_image_processor(checkpoint)
         if getattr(image_processor, "do_center_crop", False):
             raise ModelLoadError(

@@ -11,6 +11,7 @@ import transformers
 
 from sightline_core.families import family_of
 from sightline_proto import ModelInfo
+from sightline_service.models.architectures import of_another_kind
 from sightline_service.models.checkpoint import Checkpoint, loading, open_checkpoint
 from sightline_service.models.dialogue import Dialogue, DialogueFormat
 from sightline_service.models.placement import Placement, forward_pass
@@ -137,10 +138,7 @@ def load_hf_perplexity(reference: ModelReference, placement: Placement) -> HfPer
             return _load_image_model(reference, checkpoint, config, placement)
         if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
             return _load_text_model(reference, checkpoint, config, placement)
-        raise ModelLoadError(
-            f"{checkpoint.folder} holds a {config.model_type} model, which does not write text: "
-            "use for example hf:llava-hf/llava-1.5-7b-hf"
-        )
+        raise of_another_kind(checkpoint, "perplexity", config.model_type)
 
 
 def _context(config: Any) -> int:  # noqa: ANN401 - a class per architecture

@@ -11,6 +11,7 @@ import transformers
 from numpy.typing import NDArray
 
 from sightline_proto import ModelInfo
+from sightline_service.models.architectures import of_another_kind
 from sightline_service.models.checkpoint import loading, open_checkpoint
 from sightline_service.models.placement import Placement, forward_pass
 from sightline_service.models.pretrained import (
@@ -23,7 +24,7 @@ from sightline_service.models.pretrained import (
     processor_definition,
 )
 from sightline_service.models.protocols import Prepared
-from sightline_service.models.reference import ModelLoadError, ModelReference
+from sightline_service.models.reference import ModelReference
 from sightline_service.models.tensors import right_padded, unit_rows
 from sightline_service.models.tokenizing import Tokenizer
 
@@ -109,11 +110,7 @@ def load_hf_similarity(reference: ModelReference, placement: Placement) -> HfSim
         config = load_config(checkpoint)
         text_config = getattr(config, "text_config", None)
         if text_config is None or not _embeds_both(config):
-            raise ModelLoadError(
-                f"{checkpoint.folder} holds a {config.model_type} model, which does not embed "
-                "images and texts in one space: use CLIP or SigLIP, for example "
-                "hf:google/siglip-base-patch16-224"
-            )
+            raise of_another_kind(checkpoint, "similarity", config.model_type)
         tokenizer = Tokenizer(
             load_tokenizer(checkpoint),
             max_tokens=min(

@@ -1,6 +1,5 @@
 """Original Grounding DINO checkpoints through groundingdino-py. Knows that package and torch."""
 
-import ast
 import importlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,19 @@ import transformers
 from safetensors.torch import load_file
 
 from sightline_proto import ModelInfo
-from sightline_service.models.checkpoint import Checkpoint, loading, open_checkpoint
+from sightline_service.models.checkpoint import (
+    Checkpoint,
+    check_safetensors,
+    check_torch_file,
+    loading,
+    open_checkpoint,
+)
 from sightline_service.models.grounding_dino_detector import GroundingDinoDetector
+from sightline_service.models.original_config import (
+    missing_package,
+    original_files,
+    read_original_config,
+)
 from sightline_service.models.placement import Placement
 from sightline_service.models.pretrained import load_config, load_tokenizer, processor_definition
 from sightline_service.models.provenance import preprocess_hash, weights_revision
@@ -84,11 +94,7 @@ def load_original_dino(reference: ModelReference, placement: Placement) -> Groun
     Raises:
         ModelLoadError: naming the file and the mend.
     """
-    assert reference.names is not None
-    config_path, weights_path = (Path(name).expanduser() for name in reference.names)
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise ModelLoadError(f"{reference.text}: there is no file {path}: check the path")
+    config_path, weights_path = original_files(reference)
     config = read_original_config(config_path)
     _package(reference)
     with loading(reference):
@@ -108,28 +114,6 @@ def load_original_dino(reference: ModelReference, placement: Placement) -> Groun
     return GroundingDinoDetector(_Adapted(model), images, tokenizer, placement=placement, info=info)
 
 
-def read_original_config(path: Path) -> dict[str, Any]:
-    """Reads the assignments of a configuration in Python, without running it.
-
-    Raises:
-        ModelLoadError: a line is no assignment of a literal.
-    """
-    try:
-        lines = ast.parse(path.read_text(encoding="utf-8")).body
-        return dict(_assignment(line) for line in lines)
-    except (ValueError, SyntaxError) as error:
-        raise ModelLoadError(
-            f"{path} is no configuration of Grounding DINO ({error}): use the package's own, for "
-            "example GroundingDINO_SwinT_OGC.py"
-        ) from None
-
-
-def _assignment(line: ast.stmt) -> tuple[str, Any]:
-    if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
-        raise ValueError(f"line {line.lineno} is no assignment")
-    return line.targets[0].id, ast.literal_eval(line.value)
-
-
 def _text_checkpoint(config_path: Path, config: dict[str, Any]) -> Checkpoint:
     named = str(config.get("text_encoder_type", "bert-base-uncased"))
     folder = config_path.parent / named
@@ -145,11 +129,7 @@ def _package(reference: ModelReference) -> tuple[Any, Any]:
             importlib.import_module("groundingdino.util.get_tokenlizer"),
         )
     except ModuleNotFoundError as error:
-        raise ModelLoadError(
-            f"{reference.text}: original Grounding DINO checkpoints need the package {error.name}: "
-            "pip install 'sightline[groundingdino]', or use the same weights in transformers' "
-            "layout, hf:IDEA-Research/grounding-dino-base"
-        ) from None
+        raise missing_package(reference, error.name) from None
 
 
 def _build(
@@ -182,8 +162,10 @@ def _sources(module: Any, tokenizer: object, encoder: object) -> Generator[None]
 
 def _load_weights(model: Any, path: Path) -> None:  # noqa: ANN401 - the package is untyped
     if path.suffix == ".safetensors":
+        check_safetensors(path)
         tensors: dict[str, Any] = load_file(path)
     else:
+        check_torch_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         tensors = content.get("model", content)
     named = {name.removeprefix(_TRAINING_WRAPPER): tensor for name, tensor in tensors.items()}

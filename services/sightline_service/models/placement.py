@@ -10,6 +10,7 @@ from sightline_service.models.protocols import OutOfDeviceMemoryError
 from sightline_service.models.reference import ModelLoadError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DEVICES = frozenset({"cpu", "cuda", "mps"})
 _CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory")
 
 
@@ -30,13 +31,18 @@ class Placement:
         """Reads the settings. "auto" is CUDA where there is one, and bfloat16 there, else float32.
 
         Raises:
-            ModelLoadError: no such device here, or no such type.
+            ModelLoadError: no such device here, no such type, or one that the device does not have.
         """
         place = _device(device)
         if dtype == "auto":
             return cls(place, torch.bfloat16 if place.type == "cuda" else torch.float32)
         if dtype not in _DTYPES:
             raise ModelLoadError(f"dtype {dtype!r} is unknown: use auto, {', '.join(_DTYPES)}")
+        if dtype == "float16" and place.type == "cpu":
+            raise ModelLoadError(
+                "dtype float16 is for GPUs, and the models would run on the CPU: use float32 or "
+                "bfloat16, or a machine with a GPU"
+            )
         return cls(place, _DTYPES[dtype])
 
 
@@ -47,7 +53,13 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ModelLoadError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:1") from None
+        raise _unknown(name) from None
+    if device.type not in _DEVICES:
+        raise _unknown(name)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelLoadError(
+            f"device {name!r} is not here, torch sees no Apple GPU: use auto or cpu"
+        )
     if device.type == "cuda" and not cuda:
         raise ModelLoadError(f"device {name!r} is not here, torch sees no CUDA: use auto or cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -55,6 +67,10 @@ def _device(name: str) -> torch.device:
             f"device {name!r} is not here, torch sees {torch.cuda.device_count()}: lower the index"
         )
     return device
+
+
+def _unknown(name: str) -> ModelLoadError:
+    return ModelLoadError(f"device {name!r} is unknown: use auto, cpu, cuda, cuda:1 or mps")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import torch
 import transformers
 
 from sightline_proto import ModelInfo
+from sightline_service.models.architectures import model_type_of, unknown
 from sightline_service.models.checkpoint import Checkpoint
 from sightline_service.models.placement import Placement
 from sightline_service.models.provenance import preprocess_hash
@@ -24,14 +25,9 @@ def load_config(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per ar
     Raises:
         ModelLoadError: there is none, or it names an architecture that transformers does not have.
     """
-    mend = "name a folder that save_pretrained wrote, or a repository in that layout"
-    model_type = checkpoint.read_json("config.json", mend=mend).get("model_type")
-    if not isinstance(model_type, str) or model_type not in transformers.CONFIG_MAPPING:
-        raise ModelLoadError(
-            f"{checkpoint.folder / 'config.json'} names the architecture {model_type!r}, which "
-            f"transformers {transformers.__version__} does not have and whose own code is not run: "
-            "use a model of a supported architecture"
-        )
+    model_type = model_type_of(checkpoint)
+    if model_type not in transformers.CONFIG_MAPPING:
+        raise unknown(checkpoint, model_type)
     return transformers.AutoConfig.from_pretrained(checkpoint.folder, **_LOCAL)
 
 
@@ -47,7 +43,8 @@ def load_model(auto_class: Any, checkpoint: Checkpoint, placement: Placement) ->
     model, report = auto_class.from_pretrained(
         checkpoint.folder,
         dtype=placement.dtype,
-        use_safetensors=True,
+        use_safetensors=bool(checkpoint.safetensors),
+        weights_only=True,
         output_loading_info=True,
         **_LOCAL,
     )

@@ -12,7 +12,8 @@ _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz")
 _LOCAL_DIR, _HF_HUB = "local-dir:", "hf-hub:"
 _FORMS = (
     "world, open_clip:NAME/TAG, open_clip:local-dir:/path, open_clip:hf-hub:org/name, "
-    "hf:org/name, hf:org/name@revision, hf:/path, groundingdino:CONFIG,CHECKPOINT or fake"
+    "hf:org/name, hf:org/name@revision, hf:/path, groundingdino:CONFIG,CHECKPOINT, "
+    "from-policy:POLICY, from-policy:POLICY,ENCODER or fake"
 )
 
 
@@ -27,6 +28,7 @@ class Scheme(StrEnum):
     OPEN_CLIP = "open_clip"
     HF = "hf"
     GROUNDINGDINO = "groundingdino"
+    FROM_POLICY = "from-policy"
     FAKE = "fake"
 
 
@@ -40,7 +42,9 @@ class ModelReference:
         folder: a local folder, with `~` expanded, or None.
         repository: a hub repository `org/name`, or None.
         revision: the hub's branch, tag, `refs/pr/N` or commit; None is the default branch.
-        names: (NAME, TAG) of an open_clip model, (CONFIG, CHECKPOINT) of groundingdino.
+        names: (NAME, TAG) of an open_clip model, (CONFIG, CHECKPOINT) of groundingdino,
+            (POLICY, ENCODER or "") of from-policy.
+        allow_pickle: weights may be pickles too; no part of the text.
     """
 
     text: str
@@ -49,10 +53,12 @@ class ModelReference:
     repository: str | None = None
     revision: str | None = None
     names: tuple[str, str] | None = None
+    allow_pickle: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parses a reference: world, `open_clip:..`, `hf:..`, `groundingdino:..` or fake.
+        """Parses a reference: world, `open_clip:..`, `hf:..`, `groundingdino:..`,
+        `from-policy:..` or fake.
 
         Raises:
             ModelLoadError: the reference is none of these, naming what is wrong and an example.
@@ -64,6 +70,7 @@ class ModelReference:
             Scheme.OPEN_CLIP: cls._open_clip,
             Scheme.HF: cls._hf,
             Scheme.GROUNDINGDINO: cls._groundingdino,
+            Scheme.FROM_POLICY: cls._from_policy,
         }
         parse = parsers.get(scheme)
         if parse is None or not colon:
@@ -112,6 +119,21 @@ class ModelReference:
                 "for example groundingdino:GroundingDINO_SwinT_OGC.py,groundingdino_swint_ogc.pth",
             )
         return cls(text, Scheme.GROUNDINGDINO, names=(config, checkpoint))
+
+    @classmethod
+    def _from_policy(cls, text: str, rest: str) -> Self:
+        policy, comma, encoder = (part.strip() for part in rest.partition(","))
+        if not policy or (comma and not encoder):
+            raise _refusal(
+                text,
+                "lacks the policy, or the encoder after its comma",
+                "for example from-policy:llava-hf/llava-1.5-7b-hf, or with the encoder's folder, "
+                "from-policy:/models/llava-1.5-7b-hf,/models/clip-vit-large-patch14-336",
+            )
+        for part in (policy, encoder):
+            if part:
+                cls._hf(text, part)
+        return cls(text, Scheme.FROM_POLICY, names=(policy, encoder))
 
 
 def _folder(text: str, path: str) -> Path:

@@ -6,19 +6,20 @@ HF_HOME set to it and HF_HUB_OFFLINE=1, the service needs no network.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sightline_service.models.checkpoint import Checkpoint, open_checkpoint, snapshot
+from sightline_service.models.policy_tower import encoder_of, policy_of
 from sightline_service.models.provenance import preprocess_hash
 from sightline_service.models.reference import ModelLoadError, ModelReference, Scheme
 
 LOCK_NAME = "weights.lock.json"
 _HUB = "hub"
 _SHIPPED = frozenset({Scheme.WORLD, Scheme.FAKE})
-_WEIGHTS = ".safetensors"
+_WEIGHTS = (".safetensors", ".bin")
 
 
 class LockedModel(BaseModel):
@@ -89,13 +90,16 @@ class WeightsFolder:
         """Where the lock is."""
         return self.path / LOCK_NAME
 
-    def fetch(self, references: Sequence[str], *, endpoint: str | None = None) -> WeightsLock:
+    def fetch(
+        self, references: Sequence[str], *, endpoint: str | None = None, allow_pickle: bool = False
+    ) -> WeightsLock:
         """Brings the models here, and writes the lock of these and of those already in it.
 
         Args:
             references: `hf:org/name`, `hf:org/name@revision`, `open_clip:hf-hub:org/name`, or a
                 local folder, which is locked where it is.
             endpoint: the hub's address, where it is not huggingface.co.
+            allow_pickle: fetch pickles too where a repository has no safetensors.
 
         Raises:
             ModelLoadError: a reference cannot be locked or fetched.
@@ -104,7 +108,7 @@ class WeightsFolder:
         known = WeightsLock.read(self.lock_path).models if self.lock_path.is_file() else ()
         locked = {model.reference: model for model in known}
         for text in references:
-            reference = _lockable(text)
+            reference = replace(_lockable(text), allow_pickle=allow_pickle)
             checkpoint = self._checkpoint(reference, endpoint=endpoint)
             checkpoint.check_weights()
             locked[text] = _lock(text, checkpoint)
@@ -147,10 +151,20 @@ def check_locked(references: Iterable[str], lock_path: Path) -> None:
         ModelLoadError: naming the file and both hashes, or the reference that is not locked.
     """
     lock = WeightsLock.read(lock_path)
-    for text in references:
-        if ModelReference.parse(text).scheme not in _SHIPPED:
-            locked = lock.of(text, lock_path)
-            _compare(locked, open_checkpoint(_lockable(text)), lock_path)
+    for reference in map(ModelReference.parse, references):
+        for part in _parts(reference):
+            locked = lock.of(part.text, lock_path)
+            _compare(locked, open_checkpoint(part), lock_path)
+
+
+def _parts(reference: ModelReference) -> tuple[ModelReference, ...]:
+    """The references under which a model's folders are locked."""
+    if reference.scheme in _SHIPPED:
+        return ()
+    if reference.scheme is Scheme.FROM_POLICY:
+        policy = policy_of(reference)
+        return policy, encoder_of(reference, open_checkpoint(policy))
+    return (_lockable(reference.text),)
 
 
 def _lockable(text: str) -> ModelReference:

@@ -1,6 +1,6 @@
 """FiSAO's token rewards (Eq. 11-12): which object words does the image bear out? Knows no HTTP.
 
-A request costs one image forward; the embeddings of its object words are mostly cached.
+By default a request costs one image forward; the embeddings of its object words are mostly cached.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,10 @@ from sightline_proto import (
     TokenRewardResult,
     Usage,
 )
-from sightline_service.concurrency import both
-from sightline_service.embedding import Embedder, Embedding, cosines
 from sightline_service.errors import NoDefaultProfileError, ProfileNotFoundError
 from sightline_service.preparing import Preparer
 from sightline_service.scoring.items import Scored, score_each
+from sightline_service.scoring.words import WordScore, WordVerifier
 from sightline_service.served import DEFAULT_PROFILE
 from sightline_service.sources import ImageSource
 
@@ -33,14 +32,14 @@ class TokenRewardScorer:
 
     def __init__(
         self,
-        embedder: Embedder,
+        verifier: WordVerifier,
         *,
         source: ImageSource,
         preparer: Preparer,
         vocabulary: Vocabulary,
         profiles: Mapping[str, Profile],
     ) -> None:
-        self._embedder = embedder
+        self._verifier = verifier
         self._source = source
         self._preparer = preparer
         self._vocabulary = vocabulary
@@ -59,8 +58,8 @@ class TokenRewardScorer:
 
         outcomes, usage = await score_each(request.items, score_item)
         return TokenRewardReply(
-            model=self._embedder.model.info,
-            scale=self._embedder.model.scale,
+            model=self._verifier.info,
+            scale=self._verifier.scale,
             profile=profile.name if profile else None,
             usage=usage,
             items=tuple(
@@ -86,10 +85,7 @@ class TokenRewardScorer:
         spans = await self._preparer.run("parse", lambda: self._spans(item.texts), size=size)
         words = [verifier_text(span) for of_text in spans for span in of_text]
         image = await self._source.open(item.image)
-        vector, embeddings = await both(self._embedder.image(image), self._embedder.texts(words))
-        found = dict(
-            zip(words, zip(embeddings, cosines(vector, embeddings), strict=True), strict=True)
-        )
+        found = dict(zip(words, await self._verifier.scores(image, words), strict=True))
         offsets = item.token_offsets or (None,) * len(item.texts)
 
         def finish() -> tuple[TokenRewardResult, ...]:
@@ -108,32 +104,34 @@ class TokenRewardScorer:
 
 def _result(
     spans: Spans,
-    found: Mapping[str, tuple[Embedding, float]],
+    found: Mapping[str, WordScore],
     token_offsets: Sequence[tuple[int, int]] | None,
     profile: Profile | None,
 ) -> TokenRewardResult:
-    scored = tuple(_span_reward(span, found[verifier_text(span)][1], profile) for span in spans)
+    scored = tuple(_span_reward(span, found[verifier_text(span)], profile) for span in spans)
     return TokenRewardResult(
         spans=scored,
         token_rewards=None if token_offsets is None else _aligned(scored, token_offsets),
-        truncated=any(found[verifier_text(span)][0].truncated for span in spans),
+        truncated=any(found[verifier_text(span)].truncated for span in spans),
     )
 
 
-def _span_reward(span: Span, cosine: float, profile: Profile | None) -> SpanReward:
-    reward, verdict = (
-        span_reward(to_scale(cosine, profile.scale), profile) if profile else (None, None)
-    )
+def _span_reward(span: Span, word: WordScore, profile: Profile | None) -> SpanReward:
+    reward, verdict = span_reward(_on_scale(word, profile), profile) if profile else (None, None)
     return SpanReward(
         text=span.text,
         entity=span.entity,
         start=span.start,
         end=span.end,
-        cosine=cosine,
-        score=100.0 * cosine,
+        cosine=word.cosine,
+        score=word.score,
         reward=reward,
         verdict=verdict,
     )
+
+
+def _on_scale(word: WordScore, profile: Profile) -> float:
+    return word.score if word.cosine is None else to_scale(word.cosine, profile.scale)
 
 
 def _aligned(

@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import save_file
 
 from sightline_service.models.load import load_detector
-from sightline_service.models.original_dino import read_original_config
+from sightline_service.models.original_config import read_original_config
 from sightline_service.models.reference import ModelLoadError
 
 pytest.importorskip("groundingdino", reason="needs the extra groundingdino")

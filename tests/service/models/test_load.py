@@ -12,15 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sightline_service.loading import ModelLoader
+from sightline_service.models import preflight as checks
 from sightline_service.models.fake import FakeDetector, FakePerplexity, FakeSimilarity
 from sightline_service.models.load import (
     ModelLoadError,
     load_detector,
     load_perplexity,
     load_similarity,
+    preflight,
 )
 from sightline_service.models.placement import Placement, forward_pass
 from sightline_service.models.protocols import OutOfDeviceMemoryError
+from sightline_service.settings import Settings
 
 LOADERS = {
     "similarity": load_similarity,
@@ -52,9 +56,14 @@ def copies(clip_folder, owlvit_folder, llava_folder, open_clip_folder, tmp_path)
 NAMES = ["clip", "owlvit", "llava", "open_clip"]
 
 
-def refusal(kind, reference):
+def refusal(kind, reference, *, on_its_face=True):
+    """What a loader says; and so does the check before the port opens, where the fault shows."""
     with pytest.raises(ModelLoadError) as caught:
         load(kind, reference)
+    if on_its_face:
+        with pytest.raises(ModelLoadError) as early:
+            preflight(kind, reference)
+        assert str(early.value) == str(caught.value)
     return str(caught.value)
 
 
@@ -143,7 +152,7 @@ def test_weights_that_lack_a_tensor_are_refused_and_not_filled_up(name, copies):
     dropped = next(key for key in sorted(tensors) if "mlp" in key and "weight" in key)
     del tensors[dropped]
     save_file(tensors, file, metadata={"format": "pt"})
-    assert dropped.split(".")[-2] in refusal(kind, reference)
+    assert dropped.split(".")[-2] in refusal(kind, reference, on_its_face=False)
 
 
 @pytest.mark.parametrize("name", ["clip", "owlvit", "llava"])
@@ -203,8 +212,11 @@ def test_open_clip_weights_under_another_name_are_refused(copies):
 
 
 def test_an_open_clip_name_or_tag_that_does_not_exist_is_refused():
-    assert "has no pretrained model 'ViT-X'" in refusal("similarity", "open_clip:ViT-X/openai")
-    message = refusal("similarity", "open_clip:ViT-B-32/mine")
+    message = refusal("similarity", "open_clip:ViT-X/openai", on_its_face=False)
+    assert "has no pretrained model 'ViT-X'" in message
+    with pytest.raises(ModelLoadError, match="has no model 'ViT-X'"):
+        preflight("similarity", "open_clip:ViT-X/openai")
+    message = refusal("similarity", "open_clip:ViT-B-32/mine", on_its_face=False)
     assert "no tag 'mine': use one of openai" in message
 
 
@@ -237,7 +249,8 @@ def test_a_tag_decides_preprocessing_and_activation(tagged, mixed_images):
 
 def test_a_tag_whose_weights_are_a_pickle_is_refused(tagged):
     tagged["file"] = "/weights/tiny.pt"
-    assert "/weights/tiny.pt is a pickle" in refusal("similarity", "open_clip:tiny/made")
+    message = refusal("similarity", "open_clip:tiny/made", on_its_face=False)
+    assert "/weights/tiny.pt is a pickle" in message
 
 
 @pytest.mark.parametrize(
@@ -261,7 +274,7 @@ def test_a_detector_that_crops_its_images_is_refused(copies):
     settings = json.loads(file.read_text())
     settings.get("image_processor", settings)["do_center_crop"] = True
     file.write_text(json.dumps(settings))
-    assert "set do_center_crop to false" in refusal(kind, reference)
+    assert "set do_center_crop to false" in refusal(kind, reference, on_its_face=False)
 
 
 @pytest.mark.parametrize("patch_size", [None, 4])
@@ -270,7 +283,7 @@ def test_a_processor_that_disagrees_with_its_model_is_refused(patch_size, copies
     file = folder / "processor_config.json"
     settings = json.loads(file.read_text())
     file.write_text(json.dumps({**settings, "patch_size": patch_size}))
-    assert f"cannot be loaded from {folder}" in refusal(kind, reference)
+    assert f"cannot be loaded from {folder}" in refusal(kind, reference, on_its_face=False)
 
 
 @pytest.mark.parametrize("kind", ["similarity", "perplexity"])
@@ -280,10 +293,11 @@ def test_an_original_grounding_dino_serves_as_detector_only(kind):
 
 def test_an_original_grounding_dino_names_the_extra_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "groundingdino", None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     config, weights = tmp_path / "config.py", tmp_path / "weights.pth"
     reference = f"groundingdino:{config},{weights}"
     assert f"there is no file {config}" in refusal("detector", reference)
-    weights.touch()
+    torch.save({}, weights)
     config.write_text("import os")
     assert "line 1 is no assignment" in refusal("detector", reference)
     config.write_text("text_encoder_type = 'bert'")
@@ -331,6 +345,8 @@ def test_a_cached_repository_is_served_offline_with_its_commit(name, hub, copies
     [
         ("tpu9", "auto", "'tpu9' is unknown"),
         ("cpu", "float8", "'float8' is unknown: use auto, float32"),
+        ("cpu", "float16", "float16 is for GPUs, and the models would run on the CPU"),
+        ("meta", "auto", "'meta' is unknown: use auto, cpu, cuda, cuda:1 or mps"),
     ],
 )
 def test_an_unknown_device_or_dtype_is_refused(device, dtype, words):
@@ -381,3 +397,18 @@ def test_the_revision_follows_the_weights(copies):
     after = load(kind, reference).info
     assert before.revision != after.revision
     assert before.preprocess == after.preprocess
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"device": "cuda"}, "torch sees no CUDA: use auto or cpu"),
+        ({"device": "mps"}, "torch sees no Apple GPU: use auto or cpu"),
+        ({"dtype": "float16"}, "use float32 or bfloat16, or a machine with a GPU"),
+    ],
+)
+def test_what_only_a_gpu_can_do_is_refused_before_the_port_opens(settings, words):
+    fakes = dict.fromkeys(("similarity", "detector", "perplexity"), "fake")
+    with pytest.raises(ModelLoadError, match=words):
+        ModelLoader(Settings(**fakes, **settings))

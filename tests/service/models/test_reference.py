@@ -25,6 +25,8 @@ def test_every_form_is_parsed():
     assert parse("hf:./clip").folder == Path("clip")
     assert parse("hf:~/clip").folder == Path("~/clip").expanduser()
     assert parse("groundingdino:a.py, b.pth").names == ("a.py", "b.pth")
+    assert parse("from-policy:org/llava").names == ("org/llava", "")
+    assert parse("from-policy:/llava, ./clip").names == ("/llava", "./clip")
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/8", "0f2b3c4d" * 5])
@@ -57,6 +59,9 @@ def test_a_local_path_may_hold_an_at_sign_and_a_colon():
         ("hf:", "'' where a hub repository belongs", "hf:openai/clip-vit-large-patch14"),
         ("hf:a/b/c", "'a/b/c' where a hub repository belongs", "begin a folder with /"),
         ("hf:org/name@", "empty revision", "leave out @"),
+        ("from-policy:", "lacks the policy", "from-policy:llava-hf/llava-1.5-7b-hf"),
+        ("from-policy:org/llava,", "the encoder after its comma", "clip-vit-large-patch14-336"),
+        ("from-policy:a/b/c", "'a/b/c' where a hub repository belongs", "begin a folder with /"),
         ("groundingdino:config.py", "needs a config and a checkpoint", "swint_ogc.pth"),
     ],
 )
