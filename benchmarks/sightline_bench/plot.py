@@ -1,0 +1,43 @@
+"""One picture of a run: pairs per second, contender by contender. Knows matplotlib."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+from sightline_bench.plan import CASES
+from sightline_bench.report import Results
+from sightline_bench.summary import Window, median_of
+
+_SHOWN = ("1 text", "20 texts")
+_ORDER = ("limit", "decode + forward", "sightline", "infinity", "litserve", "fastapi")
+
+
+def write_plot(results: Results, path: Path) -> None:
+    """Writes bars for the cases with everybody, as far as they were run."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = [
+        case.name for case in CASES if case.name.endswith(_SHOWN) and case.name in results.windows
+    ]
+    if not cases:
+        return
+    figure, axes = pyplot.subplots(1, len(cases), figsize=(4 * len(cases), 3.4), squeeze=False)
+    for axis, case in zip(axes[0], cases, strict=True):
+        _bars(axis, case, results.windows[case])
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _bars(axis: "matplotlib.axes.Axes", case: str, windows: Mapping[str, Sequence[Window]]) -> None:
+    names = [name for name in _ORDER if name in windows]
+    rates = [median_of(windows[name], "rate") or 0.0 for name in names]
+    colours = ["#c44e52" if name == "sightline" else "#8da0b3" for name in names]
+    bars = axis.barh(names[::-1], rates[::-1], color=colours[::-1])
+    axis.bar_label(bars, fmt="%.0f", padding=3)
+    axis.set_title(case)
+    axis.set_xlabel("pairs/s")
+    axis.margins(x=0.2)
+    axis.spines[["top", "right"]].set_visible(False)
