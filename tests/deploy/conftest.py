@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-NEEDS_NO_TOOL = {"test_images.py", "test_settings.py"}
+NEEDS_NO_TOOL = {"test_images.py", "test_readme.py", "test_settings.py"}
 if importlib.util.find_spec("helm_python") is None:
     collect_ignore = [
         path.name for path in HERE.glob("test_*.py") if path.name not in NEEDS_NO_TOOL

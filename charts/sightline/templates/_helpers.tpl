@@ -57,9 +57,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* A number or word as the text of an environment variable: whole numbers without an exponent. */}}
+{{/* A value as the text of an environment variable: whole numbers without an exponent, lists with commas. */}}
 {{- define "sightline.text" -}}
-{{- if and (kindIs "float64" .) (eq (floor .) .) -}}
+{{- if kindIs "slice" . -}}
+{{- join "," . -}}
+{{- else if and (kindIs "float64" .) (eq (floor .) .) -}}
 {{- int64 . -}}
 {{- else -}}
 {{- . -}}
@@ -126,7 +128,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "sightline.paths" -}}
 {{- $components := include "sightline.components" . | fromJson -}}
 {{- $paths := dict -}}
-{{- $of := dict "token_reward" "similarity" "sentence_reward" "similarity" "ground" "detector" "perplexity" "perplexity" -}}
+{{- $of := dict "token_reward" .Values.tokenScorer "sentence_reward" "similarity" "ground" "detector" "perplexity" "perplexity" -}}
 {{- range $endpoint, $role := $of -}}
 {{- $component := include "sightline.componentOf" (list $components $role) -}}
 {{- if $component -}}
@@ -138,15 +140,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toJson $paths -}}
 {{- end -}}
 
-{{/* References of models that do not ship with the image, as JSON {"references": [..]}. */}}
-{{- define "sightline.hubReferences" -}}
-{{- $references := list -}}
-{{- range . -}}
+{{/* References of models that do not ship with the image, as JSON: {"all": [..], "lockable": [..]}. */}}
+{{- define "sightline.foreign" -}}
+{{- $all := list -}}
+{{- $lockable := list -}}
+{{- range . | uniq | sortAlpha -}}
 {{- if not (has . (list "world" "fake" "none")) -}}
-{{- $references = append $references . -}}
+{{- $all = append $all . -}}
+{{- end -}}
+{{- if regexMatch "^(hf|open_clip:hf-hub|open_clip:local-dir):" . -}}
+{{- $lockable = append $lockable . -}}
 {{- end -}}
 {{- end -}}
-{{- dict "references" ($references | uniq) | toJson -}}
+{{- dict "all" $all "lockable" $lockable | toJson -}}
 {{- end -}}
 
 {{- define "sightline.cacheClaim" -}}
@@ -172,18 +178,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* The access to the hub of a pod that may download. */}}
+{{/* Whether, and how, a container reaches the hub. Takes (list $ online). */}}
 {{- define "sightline.hubEnv" -}}
-{{- with .Values.hub.endpoint }}
+{{- $hub := (index . 0).Values.hub }}
+- name: HF_HUB_OFFLINE
+  value: {{ ternary "0" "1" (index . 1) | quote }}
+{{- if index . 1 }}
+{{- with $hub.endpoint }}
 - name: HF_ENDPOINT
   value: {{ . | quote }}
 {{- end }}
-{{- if .Values.hub.existingSecret }}
+{{- if $hub.existingSecret }}
 - name: HF_TOKEN
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.hub.existingSecret }}
-      key: {{ .Values.hub.tokenKey }}
+      name: {{ $hub.existingSecret }}
+      key: {{ $hub.tokenKey }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -199,11 +210,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and $component.autoscaling.enabled $component.keda.enabled -}}
 {{- fail (printf "%s: autoscaling and keda are both enabled; two autoscalers fight over one Deployment" $name) -}}
 {{- end -}}
-{{- range $reference := (include "sightline.hubReferences" (values $component.references) | fromJson).references -}}
-{{- if and (not $.Values.modelCache.enabled) (not $.Values.hub.online) -}}
-{{- fail (printf "%s comes from the hub or a folder: enable modelCache, or set hub.online=true to download it at every start" $reference) -}}
+{{- range $reference := (include "sightline.foreign" (values $component.references) | fromJson).all -}}
+{{- if not (or $.Values.modelCache.enabled $.Values.modelCache.baked $.Values.hub.online) -}}
+{{- fail (printf "%s comes from the hub or a folder: enable modelCache, bake it into the image (modelCache.baked), or set hub.online=true to download it at every start" $reference) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.modelCache.enabled .Values.modelCache.baked -}}
+{{- fail "modelCache: enabled and baked exclude each other; the volume would hide the image's models" -}}
 {{- end -}}
 {{- if and .Values.trainers (not .Values.router.enabled) (ne .Values.layout "together") (not .Values.trainer.rewardUrl) -}}
 {{- fail "trainers need one URL: enable router, take layout together, or give trainer.rewardUrl" -}}

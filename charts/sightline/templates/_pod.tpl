@@ -63,11 +63,15 @@ topologySpreadConstraints:
 - name: SIGHTLINE_{{ upper $name }}
   value: {{ include "sightline.text" $value | quote }}
 {{- end }}
+{{- if and (eq $root.Values.tokenScorer "detector") (hasKey $component.references "detector") }}
+- name: SIGHTLINE_TOKEN_SCORER
+  value: detector
+{{- end }}
 {{- if $root.Values.auth.enabled }}
 - name: SIGHTLINE_API_KEY_FILE
   value: /etc/sightline/keys/{{ $root.Values.auth.keysKey }}
 {{- end }}
-{{- if and (hasKey $component.references "similarity") (include "sightline.profilesConfigMap" $root) }}
+{{- if and (hasKey $component.references $root.Values.tokenScorer) (include "sightline.profilesConfigMap" $root) }}
 - name: SIGHTLINE_PROFILES_DIR
   value: /etc/sightline/profiles
 {{- with $root.Values.profiles.default }}
@@ -75,21 +79,18 @@ topologySpreadConstraints:
   value: /etc/sightline/profiles/{{ . }}.json
 {{- end }}
 {{- end }}
-{{- if $root.Values.modelCache.enabled }}
+{{- if or $root.Values.modelCache.enabled $root.Values.modelCache.baked }}
+{{- if $root.Values.modelCache.lock }}
 - name: SIGHTLINE_WEIGHTS_LOCK
   value: /models/weights.lock.json
+{{- end }}
 - name: HF_HOME
   value: /models
 {{- else }}
 - name: HF_HOME
   value: /tmp/huggingface
 {{- end }}
-{{- if $root.Values.hub.online }}
-{{- include "sightline.hubEnv" $root }}
-{{- else }}
-- name: HF_HUB_OFFLINE
-  value: "1"
-{{- end }}
+{{- include "sightline.hubEnv" (list $root $root.Values.hub.online) }}
 - name: HOME
   value: /tmp
 {{- with $component.extraEnv }}
@@ -108,7 +109,7 @@ topologySpreadConstraints:
   mountPath: /etc/sightline/keys
   readOnly: true
 {{- end }}
-{{- if and (hasKey $component.references "similarity") (include "sightline.profilesConfigMap" $root) }}
+{{- if and (hasKey $component.references $root.Values.tokenScorer) (include "sightline.profilesConfigMap" $root) }}
 - name: profiles
   mountPath: /etc/sightline/profiles
   readOnly: true
@@ -139,7 +140,7 @@ topologySpreadConstraints:
       - key: {{ $root.Values.auth.keysKey }}
         path: {{ $root.Values.auth.keysKey }}
 {{- end }}
-{{- if and (hasKey $component.references "similarity") (include "sightline.profilesConfigMap" $root) }}
+{{- if and (hasKey $component.references $root.Values.tokenScorer) (include "sightline.profilesConfigMap" $root) }}
 - name: profiles
   configMap:
     name: {{ include "sightline.profilesConfigMap" $root }}
@@ -159,7 +160,7 @@ topologySpreadConstraints:
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
 {{- $cache := $root.Values.modelCache -}}
-{{- $references := (include "sightline.hubReferences" (values $component.references | sortAlpha) | fromJson).references -}}
+{{- $references := (include "sightline.foreign" (values $component.references) | fromJson).lockable -}}
 {{- if and $cache.enabled (ne $cache.init "none") $references -}}
 - name: weights
   image: {{ include "sightline.image" (list $root $root.Values.image) }}
@@ -173,12 +174,7 @@ topologySpreadConstraints:
   env:
     - name: HOME
       value: /tmp
-    {{- if eq $cache.init "fetch" }}
-    {{- include "sightline.hubEnv" $root | nindent 4 }}
-    {{- else }}
-    - name: HF_HUB_OFFLINE
-      value: "1"
-    {{- end }}
+    {{- include "sightline.hubEnv" (list $root (eq $cache.init "fetch")) | nindent 4 }}
   securityContext:
     {{- toYaml $component.securityContext | nindent 4 }}
   resources:

@@ -72,12 +72,7 @@ spec:
         - name: HF_HOME
           value: /tmp/huggingface
         {{- end }}
-        {{- if $root.Values.hub.online }}
-        {{- include "sightline.hubEnv" $root | nindent 8 }}
-        {{- else }}
-        - name: HF_HUB_OFFLINE
-          value: "1"
-        {{- end }}
+        {{- include "sightline.hubEnv" (list $root $root.Values.hub.online) | nindent 8 }}
         - name: HOME
           value: /tmp
         {{- with $trainer.extraEnv }}
