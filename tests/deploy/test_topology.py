@@ -21,7 +21,12 @@ URL_SERVICE, SIMILARITY, ROUTER = (
 SHORT = {"preStopSeconds": 1}
 VALUES = {
     "auth": {"existingSecret": "sightline-keys"},
-    "reward": {"settings": {"torch_threads": 1}, "replicaCount": 1, **SHORT},
+    "reward": {
+        "settings": {"torch_threads": 1},
+        "replicaCount": 1,
+        "startupProbe": {"failureThreshold": 3600},  # a busy machine loads slowly
+        **SHORT,
+    },
     "models": {"similarity": {"replicaCount": 2}},
     "router": {"replicaCount": 2, **SHORT},
     "trainers": {

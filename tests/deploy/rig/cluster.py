@@ -105,7 +105,7 @@ class Cluster:
         for deployment in self._deployments.values():
             template = deployment.document["spec"]["template"]
             pods = list(deployment.pods)
-            current = [pod for pod in pods if pod.ready and pod.template is template]
+            current = [pod for pod in pods if pod.ready and pod.template == template]
             if len(pods) != len(current) or len(pods) != deployment.document["spec"]["replicas"]:
                 return False
         return True
