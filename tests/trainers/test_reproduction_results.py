@@ -221,6 +221,7 @@ def test_numbers_are_written_in_their_unit():
     assert share.number(None) == "-"
     assert share.signed(Estimate(-0.02, -0.05, 0.01)) == "-2.0 [-5.0, +1.0]"
     assert share.spread([0.5]) == "50.0"
+    assert share.spread([0.5, 0.5]) == "50.0"
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,12 @@ class Column:
         return f"{sign} [{ends}]"
 
     def spread(self, values: Sequence[float]) -> str:
-        """The mean of some runs, and the smallest and largest where there are several."""
+        """The mean of some runs, and the smallest and largest where they differ."""
         if not values:
             return "-"
         mean = self.number(sum(values) / len(values))
-        return mean if len(values) == 1 else f"{mean} ({self._pair(min(values), max(values))})"
+        low, high = min(values), max(values)
+        return mean if low == high else f"{mean} ({self._pair(low, high)})"
 
     def _pair(self, low: float, high: float | None) -> str:
         return f"{self.number(low)} to {self.number(high)}"
