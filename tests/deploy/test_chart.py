@@ -1,5 +1,7 @@
 """The chart, rendered: it holds together, says what it should, and refuses what cannot work."""
 
+import re
+
 import pytest
 from rig import chart, inspection, schemas
 from rig.chart import VALUE_SETS, containers, named, objects, pod_templates, value_set
@@ -25,6 +27,65 @@ def reward(found, name):
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_a_set_of_values_passes_every_check(name):
     assert list(inspection.faults(value_set(name), inspection.BROUGHT[name])) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"router": {"enabled": False}},
+        {"layout": "together"},
+        {"layout": "together", "router": {"enabled": False}},
+        {"models": {"similarity": {"enabled": False}, "detector": {"enabled": False}}},
+        {"modelCache": {"baked": True}, "models": {"detector": {"reference": "hf:a/b"}}},
+        {"hub": {"online": True, "endpoint": "https://hub"}, "tokenScorer": "detector"},
+        {"profiles": {"existingConfigMap": "mine", "default": "a"}, "tokenScorer": "detector"},
+        {"reward": {"settings": {"metrics_open": False, "image_hosts": ["a.example", "b"]}}},
+    ],
+    ids=str,
+)
+def test_other_combinations_hold_together_too(values):
+    shared = {
+        "ingress": {"enabled": True, "hosts": ["a"]},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}]},
+        "metrics": {"serviceMonitor": {"enabled": True}},
+    }
+    brought = frozenset({"Secret/sightline-keys", "ConfigMap/mine"})
+    assert list(inspection.faults(KEYS | shared | values, brought)) == []
+
+
+def test_without_the_router_ingress_and_route_lead_each_path_to_its_model():
+    bare = {"router": {"enabled": False}, "ingress": {"enabled": True, "hosts": ["a"]}}
+    ingress = named(objects(KEYS | bare), "Ingress", "demo-sightline")
+    [rule] = ingress["spec"]["rules"]
+    leads = {p["path"]: p["backend"]["service"]["name"] for p in rule["http"]["paths"]}
+    assert leads["/token_reward"] == leads["/v1/token_reward"] == "demo-sightline-similarity"
+    assert leads["/v1/ground"] == "demo-sightline-detector"
+    assert leads["/perplexity"] == "demo-sightline-perplexity"
+    assert leads["/"] == "demo-sightline-similarity"
+
+
+def test_the_detector_scores_words_where_it_is_told_to():
+    found = objects(KEYS | {"tokenScorer": "detector", "profiles": {"files": {"a": "{}"}}})
+    detector = environment(reward(found, "demo-sightline-detector"))
+    assert detector["SIGHTLINE_TOKEN_SCORER"] == "detector"
+    assert detector["SIGHTLINE_PROFILES_DIR"] == "/etc/sightline/profiles"
+    others = environment(reward(found, "demo-sightline-similarity"))
+    assert {"SIGHTLINE_TOKEN_SCORER", "SIGHTLINE_PROFILES_DIR"}.isdisjoint(others)
+    conf = named(found, "ConfigMap", "demo-sightline-router")["data"]["nginx.conf"]
+    assert re.search(r"location = /v1/token_reward \{\s+proxy_pass http://detector;", conf)
+    assert re.search(r"location = /v1/sentence_reward \{\s+proxy_pass http://similarity;", conf)
+
+
+def test_the_router_waits_longer_than_the_slowest_model_may_take():
+    slow = {"models": {"perplexity": {"settings": {"request_timeout_s": 300}}}}
+    conf = named(objects(KEYS | slow), "ConfigMap", "demo-sightline-router")["data"]["nginx.conf"]
+    assert "proxy_read_timeout 305s;" in conf
+
+
+def test_lists_reach_the_service_with_commas():
+    hosts = {"reward": {"settings": {"image_hosts": ["a.example", "b.example"]}}}
+    served = environment(reward(objects(KEYS | hosts), "demo-sightline-similarity"))
+    assert served["SIGHTLINE_IMAGE_HOSTS"] == "a.example,b.example"
 
 
 def test_the_chart_is_checked_against_three_versions_from_the_oldest_it_takes():

@@ -68,6 +68,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Not empty where one Service of this release answers every path. */}}
+{{- define "sightline.oneUrl" -}}
+{{- if or .Values.router.enabled (eq .Values.layout "together") -}}yes{{- end -}}
+{{- end -}}
+
 {{/* Where clients find the service. */}}
 {{- define "sightline.host" -}}
 {{- printf "%s.%s.svc.%s" (include "sightline.fullname" .) .Release.Namespace .Values.clusterDomain -}}
@@ -167,6 +172,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Ports of the cluster's DNS: 53, and 5353 where its pods listen there (OpenShift). */}}
+{{- define "sightline.dnsPorts" -}}
+{{- range list 53 5353 -}}
+- port: {{ . }}
+  protocol: UDP
+- port: {{ . }}
+  protocol: TCP
+{{ end -}}
+{{- end -}}
+
 {{/* The key that a client of ours sends. */}}
 {{- define "sightline.clientEnv" -}}
 {{- if .Values.auth.enabled }}
@@ -219,7 +234,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.modelCache.enabled .Values.modelCache.baked -}}
 {{- fail "modelCache: enabled and baked exclude each other; the volume would hide the image's models" -}}
 {{- end -}}
-{{- if and .Values.trainers (not .Values.router.enabled) (ne .Values.layout "together") (not .Values.trainer.rewardUrl) -}}
+{{- if and .Values.trainers (not (include "sightline.oneUrl" .)) (not .Values.trainer.rewardUrl) -}}
 {{- fail "trainers need one URL: enable router, take layout together, or give trainer.rewardUrl" -}}
 {{- end -}}
 {{- end -}}
