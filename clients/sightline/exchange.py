@@ -1,6 +1,6 @@
 """How a batch is put to the service: cut, checked, images supplied. Knows flows, does no I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
@@ -13,6 +13,7 @@ from sightline.delivery import Call, Delivery, Flow, Letter
 from sightline.errors import DeadlineError, InvalidRequestError, ItemError, ReplyError, StatusError
 from sightline.images import SentImages
 from sightline.parcels import Item, Parcel, cut, parcels
+from sightline.trace_context import trace_headers
 from sightline_proto import Endpoint, ErrorCode, ServiceInfo
 from sightline_proto.endpoints import Rep, Req
 
@@ -50,11 +51,11 @@ class Exchange:
 
         `join` makes one reply of what they return. A part's deadline counts from its flow's start.
         """
-        request_id = uuid4().hex
+        request_id, trace = uuid4().hex, trace_headers()
         runs = list(cut(parcels(request.items)))
         names = [request_id] if len(runs) == 1 else [f"{request_id}-{n}" for n in range(len(runs))]
         return [
-            self._ask_part(endpoint, request, run, name, strict=False)
+            self._ask_part(endpoint, request, run, name, trace, strict=False)
             for run, name in zip(runs, names, strict=True)
         ]
 
@@ -64,7 +65,8 @@ class Exchange:
         Raises:
             ItemError: it could not be scored.
         """
-        return self._ask_part(endpoint, request, parcels(request.items), uuid4().hex, strict=True)
+        run, trace = parcels(request.items), trace_headers()
+        return self._ask_part(endpoint, request, run, uuid4().hex, trace, strict=True)
 
     def join(self, parts: Sequence[Part[Rep]]) -> Rep:
         """Makes one reply of what the flows of `ask` returned.
@@ -101,10 +103,11 @@ class Exchange:
         request: Req,
         run: tuple[Parcel, ...],
         request_id: str,
+        trace: Mapping[str, str],
         *,
         strict: bool,
     ) -> Flow[Part[Rep]]:
-        call = self._delivery.begin(request_id, _hints(endpoint.name, run))
+        call = self._delivery.begin(request_id, {**_hints(endpoint.name, run), **trace})
         supply = _Supply()
         parts = yield from self._score(call, endpoint, request, run, supply)
         for attempt in range(self._config.retries + _SUPPLY_ROUNDS):

@@ -20,11 +20,13 @@ from sightline_service.middleware.deadline import DeadlineMiddleware
 from sightline_service.middleware.door import DoorMiddleware
 from sightline_service.middleware.failures import FailuresMiddleware
 from sightline_service.middleware.request_id import RequestIdMiddleware
+from sightline_service.middleware.trace import TraceMiddleware
 from sightline_service.openapi import document
 from sightline_service.routes import scoring_router
 from sightline_service.served import Models
 from sightline_service.service import Loader, Service
 from sightline_service.settings import Settings
+from sightline_service.tracing import Exporter
 from sightline_service.version import VERSION
 
 PROBES = ("/healthz", "/livez", "/readyz", "/health")
@@ -39,13 +41,16 @@ class RewardApp(FastAPI):
         return self.openapi_schema
 
 
-def create_app(settings: Settings, models: Models | Loader) -> FastAPI:
+def create_app(
+    settings: Settings, models: Models | Loader, *, export: Exporter | None = None
+) -> FastAPI:
     """Returns the reward service as an ASGI app.
 
     Args:
         settings: the bounds of this app.
         models: what to serve; a loader brings it up in the background once the app has started,
             and until then scoring answers 503 `not_ready`.
+        export: called with the trace of each request; None traces nothing.
     """
     service = Service(settings, models)
     app = RewardApp(
@@ -54,7 +59,7 @@ def create_app(settings: Settings, models: Models | Loader) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
-        middleware=_middleware(service),
+        middleware=_middleware(service, export),
         exception_handlers={
             HTTPException: _http_error,
             RequestValidationError: _validation_error,
@@ -75,12 +80,13 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     await service.close()
 
 
-def _middleware(service: Service) -> Sequence[Middleware]:
+def _middleware(service: Service, export: Exporter | None) -> Sequence[Middleware]:
     """Outermost first."""
     settings = service.settings
     open_paths = (*PROBES, "/ui", *(("/metrics",) if settings.metrics_open else ()))
     return (
         Middleware(RequestIdMiddleware),
+        Middleware(TraceMiddleware, export=export),
         Middleware(AccessMiddleware, metrics=service.metrics),
         Middleware(FailuresMiddleware, metrics=service.metrics),
         Middleware(AuthMiddleware, keys=service.keys, open_paths=open_paths),

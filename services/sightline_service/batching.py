@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from sightline_service import tracing
 from sightline_service.errors import BatcherClosedError, ResultCountError, WorkerDiedError
 from sightline_service.fairness import FairPlaces
 from sightline_service.waiting import BatchLimits, WaitingRoom
@@ -74,6 +75,7 @@ class _Entry:
     call: _Call
     since: float
     group: Hashable
+    trace: tracing.Trace | None
     outcome: Any = field(default=None)
 
     @property
@@ -242,7 +244,8 @@ class DynamicBatcher:
         """Puts `items` into the waiting room as one call; use `Lane.submit`."""
         call = _Call(asyncio.get_running_loop().create_future(), len(items))
         now = time.monotonic()
-        entries = [_Entry(lane, item, call, now, (lane, item.group)) for item in items]
+        trace = tracing.current.get()
+        entries = [_Entry(lane, item, call, now, (lane, item.group), trace) for item in items]
         with self._changed:
             self._refuse_if_stopped()
             for entry in entries:
@@ -292,15 +295,17 @@ class DynamicBatcher:
         started = time.monotonic()
         waits = tuple(started - entry.since for entry in batch)
         outcomes, forwards = self._forward(batch)
+        ended = time.monotonic()
         report = BatchReport(
             lane=batch[0].lane.name,
             size=len(batch),
             cost=len(batch) * max(entry.cost for entry in batch),
             waits_s=waits,
-            forward_s=time.monotonic() - started,
+            forward_s=ended - started,
             retries=forwards - 1,
         )
         self._running, self._running_since = [], None
+        _trace(batch, report, started, ended)
         self._deliver(outcomes)
         self._observe(report)
 
@@ -338,3 +343,11 @@ class DynamicBatcher:
             entry.call.left -= 1
             if entry.call.left == 0 and not entry.call.done.done():
                 entry.call.done.set_result(None)
+
+
+def _trace(batch: Sequence[_Entry], report: BatchReport, started: float, ended: float) -> None:
+    """Tells each request that is traced how long it waited for this batch, and the batch took."""
+    since = {entry.trace: entry.since for entry in reversed(batch) if entry.trace is not None}
+    for trace, waited_from in since.items():
+        trace.record("queue", waited_from, started, lane=report.lane)
+        trace.record("forward", started, ended, lane=report.lane, batch_size=report.size)

@@ -112,8 +112,8 @@ def _parts(content_type: str, body: bytes) -> list[_Part]:
         "on_header_end": collector.on_header_end,
         "on_end": collector.on_end,
     }
-    parser = MultipartParser(boundary, callbacks)
     try:
+        parser = MultipartParser(boundary, callbacks)
         parser.write(body)
         parser.finalize()
     except FormParserError as error:

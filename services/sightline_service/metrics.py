@@ -30,6 +30,7 @@ Watched = Literal[
     "cache_bytes",
     "cache_hits",
     "cache_misses",
+    "gpu_memory_bytes",
 ]
 _WATCHED: dict[Watched, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str | None]] = {
     "requests_in_flight": (GaugeMetricFamily, "Requests in progress.", None),
@@ -44,6 +45,7 @@ _WATCHED: dict[Watched, tuple[type[CounterMetricFamily | GaugeMetricFamily], str
     "cache_bytes": (GaugeMetricFamily, "Bytes held.", "cache"),
     "cache_hits": (CounterMetricFamily, "Look-ups that found something.", "cache"),
     "cache_misses": (CounterMetricFamily, "Look-ups that found nothing.", "cache"),
+    "gpu_memory_bytes": (GaugeMetricFamily, "Memory of all CUDA devices.", "state"),
 }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
+from sightline_service import tracing
+
 Stage = Literal["parse", "prepare", "finish"]
 Result = TypeVar("Result")
 StageObserver = Callable[[Stage, float], None]
@@ -46,10 +48,11 @@ class Preparer:
             size: the bytes or characters that it goes through, where they tell how long it takes:
                 a few are done at once, which is faster than handing them over.
         """
+        trace = tracing.current.get()
         if size < _SMALL:
-            return self._timed(stage, work)
+            return self._timed(stage, work, trace)
         return await asyncio.get_running_loop().run_in_executor(
-            self._pools[stage], self._timed, stage, work
+            self._pools[stage], self._timed, stage, work, trace
         )
 
     def close(self) -> None:
@@ -57,9 +60,14 @@ class Preparer:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _timed(self, stage: Stage, work: Callable[[], Result]) -> Result:
+    def _timed(
+        self, stage: Stage, work: Callable[[], Result], trace: tracing.Trace | None
+    ) -> Result:
         started = time.monotonic()
         try:
             return work()
         finally:
-            self._observe(stage, time.monotonic() - started)
+            ended = time.monotonic()
+            self._observe(stage, ended - started)
+            if trace is not None:
+                trace.record(stage, started, ended)

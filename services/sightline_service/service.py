@@ -12,6 +12,7 @@ from sightline_service.admission import Admission
 from sightline_service.caches import ByteLru
 from sightline_service.canary import Canary
 from sightline_service.concurrency import in_daemon_thread
+from sightline_service.device_memory import device_memory
 from sightline_service.engine import Engine
 from sightline_service.errors import NotReadyError
 from sightline_service.image_store import ImageStore
@@ -189,6 +190,8 @@ class Service:
         self._watch_cache("images", self.store.cache)
 
     def _watch_engine(self, engine: Engine) -> None:
+        for state, read in device_memory().items():
+            self.metrics.watch("gpu_memory_bytes", read, state)
         for role, batcher in engine.batchers.items():
             self.metrics.watch("batch_queue_items", partial(getattr, batcher, "waiting"), role)
         if engine.embedder is not None:

@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     metrics_open: bool = True
     """Whether /metrics needs no key."""
 
+    otlp_endpoint: str | None = None
+    """Where traces go, such as http://collector:4318/v1/traces; needs the extra otel."""
     log_format: Literal["json", "text"] = "text"
     """One JSON object a line, or lines for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -1,0 +1,52 @@
+"""Each request becomes a trace for those who export it. Knows headers and paths, not bodies."""
+
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sightline_service.logs import request_id
+from sightline_service.middleware.access import endpoint_of
+from sightline_service.tracing import Exporter, FinishedTrace, Trace, TraceContext, tracing
+
+_UNTRACED = frozenset({"health", "other"})
+
+
+class TraceMiddleware:
+    """Records the request below the span that `traceparent` names, unless that is not sampled.
+
+    Args:
+        app: what is traced.
+        export: called with each trace once its request is answered; None traces nothing.
+    """
+
+    def __init__(self, app: ASGIApp, *, export: Exporter | None) -> None:
+        self._app = app
+        self._export = export
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app and exports what was recorded."""
+        endpoint = endpoint_of(scope["path"]) if scope["type"] == "http" else "other"
+        context = TraceContext.read(Headers(scope=scope).get("traceparent", ""))
+        if self._export is None or endpoint in _UNTRACED or not context.sampled:
+            await self._app(scope, receive, send)
+            return
+        status = 0
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        trace = Trace(context, f"{scope['method']} {endpoint}", time.monotonic())
+        try:
+            with tracing(trace):
+                await self._app(scope, receive, send_noting_status)
+        finally:
+            attributes = {
+                "http.request.method": scope["method"],
+                "http.response.status_code": status,
+                "sightline.request_id": request_id.get() or "",
+            }
+            self._export(FinishedTrace(trace, time.monotonic(), attributes))
