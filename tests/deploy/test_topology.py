@@ -143,6 +143,21 @@ def test_a_router_is_killed_under_load_and_no_request_fails(cluster, expected):
     assert (load.tally.failures, load.tally.wrong) == ([], 0)
 
 
+def test_a_version_that_cannot_start_replaces_no_replica(cluster, expected):
+    old = cluster.pods(SIMILARITY)
+    broken = {"similarity": {"replicaCount": 2, "extraArgs": ["--no-such-flag"]}}
+    with Load(cluster.url(URL_SERVICE), "new-key", expected).running() as load:
+        cluster.apply(objects(VALUES | {"models": broken}))
+        with pytest.raises(TimeoutError, match="unrecognized arguments: --no-such-flag"):
+            cluster.wait()
+        load.answer_more(20)
+        assert all(pod.ready for pod in old)
+        cluster.apply(objects(VALUES))
+        cluster.wait()
+    assert cluster.pods(SIMILARITY) == old
+    assert (load.tally.failures, load.tally.wrong) == ([], 0)
+
+
 def test_a_rolling_upgrade_under_load_fails_no_request_and_stops_every_replica_in_peace(
     cluster, expected
 ):
