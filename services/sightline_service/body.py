@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sightline_proto import ErrorCode
+from sightline_proto.endpoints import Request as Question
 from sightline_proto.message import Message
 from sightline_proto.validation import validation_detail
 from sightline_proto.wire import CONTENT_TYPE_PROTOBUF, WireError, from_protobuf, to_protobuf
@@ -25,6 +26,9 @@ MEDIA_TYPES = (JSON, FORM, PROTOBUF)
 
 M = TypeVar("M", bound=Message)
 
+_PARSES_FASTER = 4
+"""Most of a body is one image's base64, which parsing passes over quickly."""
+
 
 async def read_message(request: Request, cls: type[M], preparer: Preparer) -> M:
     """Reads the request's body as a `cls`; a large one away from the event loop.
@@ -37,12 +41,15 @@ async def read_message(request: Request, cls: type[M], preparer: Preparer) -> M:
     parse = _parser(request, cls)
     body = await request.body()
     read = partial(_checked, parse, body)
-    return await preparer.run("parse", read, size=len(body))
+    return await preparer.run("parse", read, size=len(body) // _PARSES_FASTER)
 
 
-async def write_message(request: Request, message: Message, preparer: Preparer) -> Response:
-    """Writes a reply in the format that the caller accepts: protobuf, or else JSON."""
-    size = len(await request.body())  # long texts have long replies
+async def write_message(
+    request: Request, message: Message, preparer: Preparer, *, asked: Question
+) -> Response:
+    """Writes the reply to `asked` in the format that the caller accepts: protobuf, or else JSON."""
+    images = sum(len(item.image.value) for item in asked.items if item.image is not None)
+    size = len(await request.body()) - images  # long texts have long replies
     if _wants_protobuf(request):
         data = await preparer.run("finish", lambda: to_protobuf(message), size=size)
         return Response(data, media_type=PROTOBUF)

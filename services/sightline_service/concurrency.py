@@ -12,9 +12,12 @@ Second = TypeVar("Second")
 
 async def together(work: Iterable[Coroutine[Any, Any, First]]) -> list[First]:
     """Returns the results in order; when one fails, the others are cancelled and it is raised."""
+    coroutines = [*work]
+    if len(coroutines) == 1:
+        return [await coroutines[0]]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
+            tasks = [group.create_task(each) for each in coroutines]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
@@ -26,10 +29,11 @@ async def both(
     """Like `together`, for two results of different types."""
     try:
         async with asyncio.TaskGroup() as group:
-            one, other = group.create_task(first), group.create_task(second)
+            one = group.create_task(first)
+            other = await second
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    return one.result(), other.result()
+    return one.result(), other
 
 
 async def in_daemon_thread(work: Callable[[], First]) -> First:

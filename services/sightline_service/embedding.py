@@ -19,6 +19,8 @@ Vector = NDArray[np.float32]
 
 _CHUNK = 64
 """Texts that one piece of CPU work tokenises."""
+_TOKENIZES_SLOWER = 64
+"""A character takes that much longer to tokenise than a byte to parse; a long word, longer yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,9 @@ class Embedder:
                     refused[text] = error
             return list(prepared.values())
 
+        size = _TOKENIZES_SLOWER * sum(map(len, texts))
         outcomes = await self._text_lane.prepare_and_submit(
-            lambda: self._preparer.run("prepare", prepare)
+            lambda: self._preparer.run("prepare", prepare, size=size)
         )
         embedded = {
             text: self._keep("text", text, outcome, truncated=prepared[text].truncated)

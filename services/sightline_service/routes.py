@@ -68,7 +68,7 @@ async def _answer(
     with service.admission.work(cost_of(message)):
         reply = await score(engine, message)
         service.metrics.observe_items(endpoint.name, reply)
-        return await write_message(request, reply, service.preparer)
+        return await write_message(request, reply, service.preparer, asked=message)
 
 
 HANDLERS: dict[str, Callable[[Request], Awaitable[Response]]] = {

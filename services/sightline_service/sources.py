@@ -11,6 +11,9 @@ from sightline_service.image_store import ImageStore
 from sightline_service.images import DecodeLimits, decode_image
 from sightline_service.preparing import Preparer
 
+_READS_FASTER = 8
+"""Base64 and SHA-256 go through a byte that much faster than what else threads are for."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
@@ -59,7 +62,7 @@ class ImageSource:
             return EncodedImage(image.sha256, self._store.get(image.sha256), self._limits)
         if image.url is not None and self._fetcher is not None:
             image = Image(await self._fetcher.fetch(image.url))
-        size = len(image.value)
+        size = len(image.value) // _READS_FASTER
         return await self._preparer.run("prepare", lambda: self._read(image), size=size)
 
     def _read(self, image: Image) -> EncodedImage:

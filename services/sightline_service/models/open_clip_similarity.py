@@ -68,8 +68,7 @@ class OpenClipSimilarity:
         assert isinstance(normalize, Normalize)
         self._resize: Any = Compose(resize)
         self._mean, self._std = (
-            torch.tensor(of, device=placement.device).view(-1, 1, 1)
-            for of in (normalize.mean, normalize.std)
+            torch.tensor(of, device=placement.device) for of in (normalize.mean, normalize.std)
         )
 
     def prepare_image(self, image: PIL.Image.Image) -> Prepared:
@@ -87,11 +86,8 @@ class OpenClipSimilarity:
         """Returns unit vectors, shape [n, d]."""
         with forward_pass():
             stacked = torch.from_numpy(np.stack([prepared.data for prepared in batch]))
-            pixels = stacked.to(self._placement.device).permute(0, 3, 1, 2)
-            # The arithmetic of torchvision's ToTensor and Normalize, step by step.
-            scaled = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-            scaled.sub_(self._mean).div_(self._std)
-            return unit_rows(self._model.encode_image(scaled.to(self._placement.dtype)))
+            pixels = self._normalized(stacked.to(self._placement.device))
+            return unit_rows(self._model.encode_image(pixels.to(self._placement.dtype)))
 
     def embed_texts(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]; short texts are not padded to the longest."""
@@ -102,6 +98,21 @@ class OpenClipSimilarity:
         ordered = np.empty_like(embedded)
         ordered[[n for part in parts for n in part]] = embedded
         return ordered
+
+    def _normalized(self, stacked: torch.Tensor) -> torch.Tensor:
+        """Returns [n, 3, h, w] of bytes [n, h, w, 3]: ToTensor and Normalize, step by step.
+
+        On a CPU image by image, which stays in its cache; the order of the bytes is kept, and the
+        constants are as long as a row, so that each step is one pass over memory in order.
+        """
+        n, height, width, channels = stacked.shape
+        rows = stacked.view(n, height, width * channels)
+        scaled = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+        mean, std = self._mean.repeat(width), self._std.repeat(width)
+        at_once = 1 if rows.device.type == "cpu" else n
+        for raw, done in zip(rows.split(at_once), scaled.split(at_once), strict=True):
+            done.copy_(raw).div_(255).sub_(mean).div_(std)
+        return scaled.view(stacked.shape).permute(0, 3, 1, 2)
 
     def _embed(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
         ids = right_padded(rows, pad_id=0)[0].to(self._placement.device)
