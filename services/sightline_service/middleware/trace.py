@@ -26,7 +26,10 @@ class TraceMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app and exports what was recorded."""
-        endpoint = endpoint_of(scope["path"]) if scope["type"] == "http" else "other"
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        endpoint = endpoint_of(scope["path"])
         context = TraceContext.read(Headers(scope=scope).get("traceparent", ""))
         if self._export is None or endpoint in _UNTRACED or not context.sampled:
             await self._app(scope, receive, send)
