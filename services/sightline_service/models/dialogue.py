@@ -34,6 +34,23 @@ class Dialogue:
     types: Mapping[str, tuple[int, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A prompt and its image, up to where answers begin: many answers may share it.
+
+    Attributes:
+        text: what the tokeniser saw, which decides how an answer's first word is spelled.
+        ids: its tokens, the image's included.
+        images: the image's tensors, by the names that the model knows them by.
+        types: the type of each token, by the names that the model may know.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    images: Mapping[str, torch.Tensor]
+    types: Mapping[str, tuple[int, ...]]
+
+
 class DialogueFormat:
     """Lays out a dialogue as the model itself was trained to see it.
 
@@ -72,18 +89,34 @@ class DialogueFormat:
         self._image_token = None if processor is None else str(processor.image_token)
 
     def lay_out(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> Dialogue:
-        """Returns the sequence for one answer.
+        """Returns the sequence for one answer alone; raises what `open` and `answer` raise."""
+        return self.answer(self.open(image, prompt), text)
+
+    def open(self, image: PIL.Image.Image | None, prompt: str | None) -> Opening:
+        """Returns what comes before the answers.
 
         Raises:
-            TextRefusedError: prompt or text contain the image's marker, the text has no token, or
-                both together exceed the model's context, or the prompt that of its Q-Former.
+            TextRefusedError: the prompt contains the image's marker or exceeds the context of the
+                model's Q-Former, or there is nothing to start from.
         """
-        self._refuse_markers(image, prompt, text)
+        own = 1 if image is not None and not self._chat_template and self._family.marked else 0
+        self._refuse_markers(prompt or "", own)
         rendered = self._render(image, prompt)
-        before, images, types = self._prompt_tokens(image, rendered)
-        if not before:
+        ids, images, types = self._prompt_tokens(image, rendered)
+        if not ids:
             raise TextRefusedError("the model has no begin token: give a prompt to start from")
-        ids, offsets = self._answer_tokens(rendered + self._family.ending, text)
+        return Opening(rendered + self._family.ending, ids, images, types)
+
+    def answer(self, opening: Opening, text: str) -> Dialogue:
+        """Returns the sequence of `opening` and one answer.
+
+        Raises:
+            TextRefusedError: the text contains the image's marker, or no token, or both together
+                exceed the model's context.
+        """
+        self._refuse_markers(text, 0)
+        before = opening.ids
+        ids, offsets = self._answer_tokens(opening.text, text)
         if not ids:
             raise TextRefusedError("the text holds no token of the model: give at least one word")
         limit = self._tokenizer.max_tokens
@@ -93,16 +126,13 @@ class DialogueFormat:
                 f"context of {limit} (max_position_embeddings): shorten the text"
             )
         of_answer = {"token_type_ids": self._family.answer_type, "mm_token_type_ids": 0}
-        whole = {name: (*of, *[of_answer[name]] * len(ids)) for name, of in types.items()}
-        return Dialogue((*before, *ids), len(before), offsets, images, whole)
+        whole = {name: (*of, *[of_answer[name]] * len(ids)) for name, of in opening.types.items()}
+        return Dialogue((*before, *ids), len(before), offsets, opening.images, whole)
 
-    def _refuse_markers(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> None:
+    def _refuse_markers(self, text: str, own: int) -> None:
         """A marker without its image would fail the whole batch in the forward pass."""
         marker = self._image_token
-        if marker is None:
-            return
-        own = 1 if image is not None and not self._chat_template and self._family.marked else 0
-        if marker in text or (prompt or "").count(marker) > own:
+        if marker is not None and text.count(marker) > own:
             raise TextRefusedError(f"{marker} stands for the image: remove it from prompt and text")
 
     def _render(self, image: PIL.Image.Image | None, prompt: str | None) -> str:

@@ -200,6 +200,12 @@ class FakePerplexity:
         before = (_image_key(image) if image is not None else "") + "\x1e" + (prompt or "")
         return Prepared(data=(before, text), cost=max(len(_TOKEN.findall(text)), 1))
 
+    def prepare_each(
+        self, image: PIL.Image.Image | None, prompt: str | None, texts: Sequence[str]
+    ) -> list[Prepared]:
+        """Prepares texts one by one."""
+        return [self.prepare(image, prompt, text) for text in texts]
+
     def score(self, batch: Sequence[Prepared]) -> list[TokenScores]:
         """Returns log-probabilities in (-5, 0]."""
         self.batch_sizes.append(len(batch))

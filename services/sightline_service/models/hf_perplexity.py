@@ -62,7 +62,14 @@ class HfPerplexity:
         self._known = frozenset(inspect.signature(model.forward).parameters)
 
     def prepare(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> Prepared:
-        """Lays out one answer; only inputs whose image tensors have equal shapes share its batch.
+        """Lays out one answer; raises as `prepare_each` does."""
+        [prepared] = self.prepare_each(image, prompt, [text])
+        return prepared
+
+    def prepare_each(
+        self, image: PIL.Image.Image | None, prompt: str | None, texts: Sequence[str]
+    ) -> list[Prepared]:
+        """Lays out answers; only inputs whose image tensors have equal shapes share a batch.
 
         Raises:
             TextRefusedError: too long, no token, the image's marker in it, or an image for a
@@ -70,9 +77,10 @@ class HfPerplexity:
         """
         if image is not None and not self.takes_image:
             raise TextRefusedError("the model reads text only: leave out the image")
-        dialogue = self._dialogue.lay_out(image, prompt, text)
-        shapes = tuple((name, tuple(value.shape)) for name, value in dialogue.images.items())
-        return Prepared(data=dialogue, cost=len(dialogue.ids), group=shapes)
+        opening = self._dialogue.open(image, prompt)
+        shapes = tuple((name, tuple(value.shape)) for name, value in opening.images.items())
+        dialogues = [self._dialogue.answer(opening, text) for text in texts]
+        return [Prepared(data=each, cost=len(each.ids), group=shapes) for each in dialogues]
 
     def score(self, batch: Sequence[Prepared]) -> list[TokenScores]:
         """Returns the log-probabilities of the answers' tokens, in float32 arithmetic."""

@@ -110,8 +110,9 @@ class OpenClipSimilarity:
         scaled = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
         mean, std = self._mean.repeat(width), self._std.repeat(width)
         at_once = 1 if rows.device.type == "cpu" else n
-        for raw, done in zip(rows.split(at_once), scaled.split(at_once), strict=True):
-            done.copy_(raw).div_(255).sub_(mean).div_(std)
+        for at in range(0, n, at_once):
+            part = slice(at, at + at_once)
+            scaled[part].copy_(rows[part]).div_(255).sub_(mean).div_(std)
         return scaled.view(stacked.shape).permute(0, 3, 1, 2)
 
     def _embed(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:

@@ -155,6 +155,16 @@ class PerplexityModel(Protocol):
         """
         ...
 
+    def prepare_each(
+        self, image: PIL.Image.Image | None, prompt: str | None, texts: Sequence[str]
+    ) -> list[Prepared]:
+        """Prepares texts as `prepare` does, and what they share, image and prompt, only once.
+
+        Raises:
+            TextRefusedError: as `prepare` does, for the first text that is refused.
+        """
+        ...
+
     def score(self, batch: Sequence[Prepared]) -> list[TokenScores]:
         """Returns the log-probability of every token of each text, without end-of-text tokens."""
         ...

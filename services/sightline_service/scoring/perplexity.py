@@ -18,7 +18,6 @@ from sightline_proto import (
     Usage,
 )
 from sightline_service.batching import Lane
-from sightline_service.concurrency import together
 from sightline_service.errors import ImageNotTakenError, ImageRequiredError, NonFiniteScoreError
 from sightline_service.models.protocols import PerplexityModel, Prepared, TokenScores
 from sightline_service.preparing import Preparer
@@ -26,8 +25,6 @@ from sightline_service.scoring.items import Scored, score_each
 from sightline_service.sources import EncodedImage, ImageSource
 
 SCALE = "nats"
-_SLICE = 4
-"""Texts prepared in one piece: each may carry the image's pixels, so that many would be heavy."""
 
 
 class PerplexityScorer:
@@ -68,9 +65,7 @@ class PerplexityScorer:
     ) -> Scored[tuple[PerplexityResult, ...]]:
         self._check_image(item)
         image = await self._source.open(item.image) if item.image is not None else None
-        slices = [item.texts[at : at + _SLICE] for at in range(0, len(item.texts), _SLICE)]
-        parts = await together(self._score_texts(image, item.prompt, texts) for texts in slices)
-        scores = [of_text for part in parts for of_text in part]
+        scores = await self._score_texts(image, item.prompt, item.texts)
 
         def finish() -> tuple[PerplexityResult, ...]:
             return tuple(
@@ -94,7 +89,7 @@ class PerplexityScorer:
     ) -> list[TokenScores]:
         def prepare() -> list[Prepared]:
             pixels = image.decode() if image is not None else None
-            return [self._model.prepare(pixels, prompt, text) for text in texts]
+            return self._model.prepare_each(pixels, prompt, texts)
 
         outcomes = await self._lane.prepare_and_submit(
             lambda: self._preparer.run("prepare", prepare)

@@ -96,3 +96,10 @@ def test_any_text_keeps_the_prompt_and_its_offsets_in_order(
     assert all(0 <= start <= end <= len(text) for start, end in dialogue.offsets)
     covered = {at for start, end in dialogue.offsets for at in range(start, end)}
     assert {at for at, letter in enumerate(text) if not letter.isspace()} <= covered
+
+
+def test_answers_that_share_an_opening_are_laid_out_as_alone(tokenizers):
+    form = layout(tokenizers["metaspace"], template=ROLES + " ASSISTANT:")
+    opening = form.open(None, "a cat")
+    for text in ("dog", " two dogs", "A hot dog."):
+        assert form.answer(opening, text) == form.lay_out(None, "a cat", text)

@@ -231,3 +231,11 @@ def test_bfloat16_scores_stay_near_float32(folders, served):
     half = load(folders["llama"], "bfloat16")
     full = score(served["llama"], TEXTS[1]).log_probs
     np.testing.assert_allclose(score(half, TEXTS[1]).log_probs, full, atol=0.15)
+
+
+def test_an_image_is_preprocessed_once_for_all_its_texts(served, mixed_images):
+    model = served["llava"]
+    together = model.prepare_each(mixed_images[0], PROMPT, TEXTS)
+    for text, prepared in zip(TEXTS, together, strict=True):
+        assert prepared.data.images is together[0].data.images
+        assert prepared.data.ids == model.prepare(mixed_images[0], PROMPT, text).data.ids
