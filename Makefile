@@ -11,7 +11,7 @@ RUN    := $(BIN)/python -m
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lint types imports extras lock openapi proto world build clean
+.PHONY: help install demo test test-slow test-groundingdino families check format lint types imports extras lock openapi proto world build clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,6 +26,16 @@ test: install ## the default suite: no network, no GPU
 
 test-slow: install ## what the default suite leaves out for time
 	$(TEST_ENV) $(BIN)/pytest -q -m "slow and not gpu"
+
+test-groundingdino: install ## original Grounding DINO checkpoints, in an environment of their own
+	$(UV) venv -q --clear --python $(BIN)/python build/groundingdino
+	$(UV) pip sync -q --require-hashes --python build/groundingdino requirements/dev.txt requirements/groundingdino.txt
+	$(UV) pip install -q --no-deps --python build/groundingdino -e .
+	$(TEST_ENV) build/groundingdino/bin/python -m pytest -q -p no:xdist tests/families/original
+
+families: install ## which models work: verifiers, detectors, policies
+	$(RUN) sightline_service.models.families
+	$(BIN)/python tests/families/policies/matrix.py
 
 check: lint types imports extras ## format, lint, types, import contracts, each extra alone
 
@@ -55,12 +65,12 @@ extra-%: install
 	rm -rf build/extras/$*
 
 lock: ## resolve the hashed requirement files from pyproject.toml
-	$(MAKE) --always-make requirements/dev.txt requirements/sdk.txt requirements/service.txt requirements/eval.txt requirements/trainers.txt
+	$(MAKE) --always-make requirements/dev.txt requirements/sdk.txt requirements/service.txt requirements/eval.txt requirements/trainers.txt requirements/groundingdino.txt
 
 LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml
 requirements/sdk.txt: pyproject.toml requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt -o $@
-requirements/service.txt requirements/eval.txt requirements/trainers.txt: requirements/%.txt: pyproject.toml requirements/dev.txt
+requirements/service.txt requirements/eval.txt requirements/trainers.txt requirements/groundingdino.txt: requirements/%.txt: pyproject.toml requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt --extra $* -o $@
 requirements/dev.txt: pyproject.toml
 	$(LOCK) --extra dev -o $@
