@@ -1,6 +1,7 @@
 """`make bench`: environments, weights, servers, windows, report. Knows the order of things."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,10 +19,12 @@ from sightline_bench.systems import Starter
 from sightline_bench.weights import folders, write_model
 
 ROOT = Path(__file__).parents[2]
+_TERMINATED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs what was asked for; returns the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that servers are stopped
     options = _options(argv)
     pace = replace(
         QUICK if options.quick else FULL,

@@ -92,6 +92,11 @@ class Connection(asyncio.Protocol):
         if self._reply is not None and not self._reply.done():
             self._reply.set_exception(exc or ConnectionResetError("the server hung up"))
 
+    def close(self) -> None:
+        """Hangs up."""
+        if self._transport is not None:
+            self._transport.close()
+
     async def ask(self, request: bytes) -> bytes:
         """Returns the whole reply, head and body.
 
@@ -126,21 +131,32 @@ class Generator:
         self._dialect: Dialect = DIALECTS[order.dialect]
         self._n_images = LOADS[order.load].n_images
         self._taken = Taken([], [], [], [], [])
+        self._opened: list[Connection] = []
 
     async def run(self) -> Taken:
         """Returns what was seen when every question is answered."""
         order = self._order
-        async with asyncio.TaskGroup() as group:
-            if order.rate:
-                group.create_task(self._arrivals(group))
-            else:
-                for index in range(order.connections):
-                    group.create_task(self._again_and_again(index))
+        try:
+            async with asyncio.TaskGroup() as group:
+                if order.rate:
+                    group.create_task(self._arrivals(group))
+                else:
+                    for index in range(order.connections):
+                        group.create_task(self._again_and_again(index))
+        finally:
+            for connection in self._opened:
+                connection.close()
         return self._taken
+
+    async def _connect(self) -> list[Connection]:
+        """Opens one connection to each server."""
+        lines = [await _connect(port) for port in self._order.ports]
+        self._opened += lines
+        return lines
 
     async def _again_and_again(self, index: int) -> None:
         order = self._order
-        lines = [await _connect(port) for port in order.ports]
+        lines = await self._connect()
         first: float | None = None
         units = 0
         for number in self._numbers(index):
@@ -164,7 +180,7 @@ class Generator:
     async def _arrivals(self, group: asyncio.TaskGroup) -> None:
         """Open loop: nobody waits for a reply before the next unit arrives."""
         order = self._order
-        idle = [[await _connect(p) for p in order.ports] for _ in range(order.connections)]
+        idle = [await self._connect() for _ in range(order.connections)]
         chance = random.Random(order.start)
         at = time.monotonic()
         for number in numbers(order.start, 0, 1):
@@ -172,7 +188,7 @@ class Generator:
             if at >= order.end:
                 return
             await asyncio.sleep(max(at - time.monotonic(), 0))
-            lines = idle.pop() if idle else [await _connect(port) for port in order.ports]
+            lines = idle.pop() if idle else await self._connect()
             group.create_task(self._arrived(lines, number, at, idle))
 
     async def _arrived(
