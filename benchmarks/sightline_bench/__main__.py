@@ -34,14 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     results = report.Results()
-    cases = [case for case in CASES if pace.wants(case)]
+    cases = [case.without(options.without) for case in CASES if pace.wants(case)]
     for model, group in groupby(cases, key=lambda case: case.model):
         _run(model, list(group), pace, results, build=options.build, out=options.out)
-    report.write_json(results, pace, options.out / "results.json")
     write_plot(results, options.out / "results.png")
-    tables = report.markdown(results)
-    (options.out / "results.md").write_text(tables, encoding="utf-8")
-    sys.stdout.write(tables)
+    sys.stdout.write(report.markdown(results))
     return 0
 
 
@@ -49,6 +46,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sightline_bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short pass over everything")
     parser.add_argument("--cases", nargs="*", default=[], help="words in the names of cases")
+    parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out")
     parser.add_argument("--repeats", type=int, help="windows of each contender")
     parser.add_argument("--seconds", type=float, help="length of a window")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="for environments")
@@ -77,7 +75,7 @@ def _run(
         sys.stderr.write(
             f"{case.name}: {contender.name} {window.rate:.1f} pairs/s{latency}{failures}\n"
         )
-        report.write_json(results, pace, out / "results.json")
+        report.write(results, pace, out)
 
     with ExitStack() as stack:
         servers = {name: starter.start(name) for name in names}

@@ -1,5 +1,6 @@
 """What is compared with what, and what must come out. Knows names and numbers; runs nothing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -54,6 +55,10 @@ class Case:
     load: str
     connections: int
     contenders: tuple[Contender, ...]
+
+    def without(self, names: Collection[str]) -> "Case":
+        """Returns the case with fewer contenders."""
+        return replace(self, contenders=tuple(c for c in self.contenders if c.name not in names))
 
 
 @dataclass(frozen=True, slots=True)

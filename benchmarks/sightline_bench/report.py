@@ -46,8 +46,8 @@ def machine() -> dict[str, object]:
     }
 
 
-def write_json(results: Results, pace: Pace, path: Path) -> None:
-    """Writes every window and verdict."""
+def write(results: Results, pace: Pace, folder: Path) -> None:
+    """Writes every window and verdict, and the tables; a run that ends early has left its own."""
     verdicts = [
         {**asdict(each.claim), "ratio": each.ratio, "least": each.least}
         | {"greatest": each.greatest, "repeats": each.repeats, "reached": each.reached}
@@ -62,7 +62,8 @@ def write_json(results: Results, pace: Pace, path: Path) -> None:
             for case, of in results.windows.items()
         },
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / "results.md").write_text(markdown(results), encoding="utf-8")
 
 
 def _compact(window: Window) -> dict[str, object]:
