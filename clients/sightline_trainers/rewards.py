@@ -275,6 +275,8 @@ class RewardSource:
 
     def _reward_of(self, span: SpanReward) -> float:
         if self._profile is not None:
+            if span.cosine is None:
+                raise RewardRefusedError(_NO_COSINE)
             score = to_scale(span.cosine, self._profile.scale)
             return span_reward(score, self._profile)[0]
         if span.reward is None:
@@ -334,6 +336,11 @@ def _with_empty(responses: Sequence[Response], graded: Sequence[Grades]) -> list
 _NO_PROFILE = (
     "the service has no calibration profile for its model, so it gives scores but no rewards: "
     "run `sightline calibrate`, or name one in reward.profile_file"
+)
+
+_NO_COSINE = (
+    "reward.profile_file holds thresholds of cosines, but the service scores words by its detector: "
+    "leave reward.profile_file out, or serve with --token-scorer similarity"
 )
 
 

@@ -53,8 +53,9 @@ class Image:
     @property
     def url(self) -> str | None:
         """The URL that this image is found at; None where it is no URL."""
-        is_url = isinstance(self.value, str) and _URL.match(self.value)
-        return self.value.strip() if is_url else None
+        if isinstance(self.value, str) and _URL.match(self.value):
+            return self.value.strip()
+        return None
 
     def decode(self) -> bytes:
         """Returns the file's bytes; white space inside base64 is skipped.

@@ -146,7 +146,7 @@ class ImageFetcher:
         return addresses[0]
 
     async def _body(self, response: httpx.Response) -> bytes:
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != httpx.codes.OK.value:
             raise ImageFetchError(f"its host answered {response.status_code}")
         data = bytearray()
         async for piece in response.aiter_raw():
