@@ -339,7 +339,7 @@ _NO_PROFILE = (
 )
 
 _NO_COSINE = (
-    "reward.profile_file holds thresholds of cosines, but the service scores words by its detector: "
+    "reward.profile_file is about cosines, but the service scores words by its detector: "
     "leave reward.profile_file out, or serve with --token-scorer similarity"
 )
 

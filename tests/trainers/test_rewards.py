@@ -1,6 +1,7 @@
 """Rewards from the shipped fake service: where they land, and what happens when it is away."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from sightline_trainers.rewards import (
     RewardSource,
 )
 
+JSON = "application/json"
 COSINES = {"cat": 0.30, "dog": 0.08, "hot dog": 0.28}
 
 
@@ -94,6 +96,27 @@ def test_a_profile_of_another_model_is_refused(tokenizer, source, tmp_path):
     path.write_text(replace(FAKE_PROFILE, model_revision="abc").to_json())
     asking = source(profile_file=path)
     with pytest.raises(RewardRefusedError, match="calibrate again"):
+        asking.wait(asking.ask_tokens([response(tokenizer, "A cat.")]))
+
+
+class Detecting(FakeService):
+    """Words scored by a detector: their scores come without cosines."""
+
+    def handle_request(self, request):
+        request.headers["Accept"] = JSON
+        reply = super().handle_request(request)
+        body = re.sub(rb'"cosine":[-.e0-9]+', b'"cosine":null', reply.read())
+        return httpx.Response(reply.status_code, content=body, headers={"content-type": JSON})
+
+
+def test_a_profile_has_no_thresholds_for_words_that_a_detector_scored(tokenizer, tmp_path):
+    path = tmp_path / "profile.json"
+    path.write_text(replace(FAKE_PROFILE, model_revision="0").to_json())
+    client = RewardClient("http://fake", transport=Detecting(), retries=0)
+    with (
+        RewardSource(RewardConfig(profile_file=path), client=client) as asking,
+        pytest.raises(RewardRefusedError, match="--token-scorer similarity"),
+    ):
         asking.wait(asking.ask_tokens([response(tokenizer, "A cat.")]))
 
 

@@ -43,7 +43,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target, its outcome on the mean of the seeds, the figures, and how many seeds meet it."""
+    """A target, its outcome on the mean of the seeds, and how many of the judged seeds meet it."""
 
     text: str
     outcome: Outcome
@@ -100,18 +100,20 @@ def iterations(method: str, rows: Sequence[str]) -> list[str]:
 
 
 def _verdict(target: Target, mean: Scores, seeds: Sequence[Scores]) -> Verdict:
-    try:
-        finding = target.check(mean)
-    except KeyError:
-        return Verdict(target.text, "not measured", "", 0, len(seeds))
-    n_met = 0
-    for seed in seeds:
-        try:
-            n_met += target.check(seed).met
-        except KeyError:
-            continue
+    finding = _found(target, mean)
+    if finding is None:
+        return Verdict(target.text, "not measured", "", 0, 0)
+    met = [found.met for seed in seeds if (found := _found(target, seed))]
     outcome: Outcome = "pass" if finding.met else "miss"
-    return Verdict(target.text, outcome, finding.seen, n_met, len(seeds))
+    return Verdict(target.text, outcome, finding.seen, sum(met), len(met))
+
+
+def _found(target: Target, seed: Scores) -> Finding | None:
+    """None where the seed lacks a row that the target compares."""
+    try:
+        return target.check(seed)
+    except KeyError:
+        return None
 
 
 def _values(row: Row) -> dict[str, float]:
