@@ -11,7 +11,7 @@ RUN    := $(BIN)/python -m
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-groundingdino families check format lint types imports extras lock openapi proto world build clean
+.PHONY: help install demo test test-slow test-groundingdino families check format lint types imports extras lock openapi proto bench world build clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -78,6 +78,9 @@ requirements/dev.txt: pyproject.toml
 openapi: install ## rewrite proto/openapi.json and proto/sightline/v1/reward.proto from the code
 	$(RUN) sightline_proto.schema
 	$(RUN) sightline_service.openapi
+
+bench: install ## Sightline beside its limits and its peers, whose environments it makes: build/bench/results
+	PYTHONPATH=benchmarks $(BIN)/python -m sightline_bench $(BENCH)
 
 world: install ## train the embedded models from nothing and calibrate (about two hours on two cores)
 	$(RUN) sightline_world train all --out world/sightline_world/weights

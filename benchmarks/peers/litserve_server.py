@@ -19,7 +19,7 @@ _BATCH = 32
 _WAIT_S = 0.01
 
 
-class Scorer(litserve.LitAPI):
+class Scorer(litserve.LitAPI):  # type: ignore[misc]  # LitServe is in an environment of its own
     """Scores each request's texts against its image."""
 
     def __init__(self, folder: str, **options: object) -> None:

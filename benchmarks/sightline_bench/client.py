@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from sightline_bench.dialect import DIALECTS, Dialect
 from sightline_bench.load import LOADS, Stream, numbers
 
@@ -221,8 +223,8 @@ _LONG = 160
 
 def main() -> None:
     """Carries out the order that stands on standard input."""
-    given = json.loads(sys.stdin.read())
-    taken = asyncio.run(Generator(Order(**{**given, "ports": tuple(given["ports"])})).run())
+    order = TypeAdapter(Order).validate_json(sys.stdin.read())
+    taken = asyncio.run(Generator(order).run())
     sys.stdout.write(json.dumps(asdict(taken)))
 
 

@@ -120,11 +120,12 @@ class _Limits:
         return lambda: self._forward([] if kind == "texts" else images, texts)
 
     def _prepared(self, units: Sequence[Unit]) -> tuple[list[Prepared], list[Prepared]]:
-        images = self._pool.map(
-            lambda unit: self._model.prepare_image(decode_image(unit.image, _LIMITS)), units
-        )
+        images = list(self._pool.map(self._prepared_image, units))
         texts = [self._model.prepare_text(text) for unit in units for text in unit.texts]
-        return list(images), texts
+        return images, texts
+
+    def _prepared_image(self, unit: Unit) -> Prepared:
+        return self._model.prepare_image(decode_image(unit.image, _LIMITS))
 
     def _forward(self, images: Sequence[Prepared], texts: Sequence[Prepared]) -> None:
         if images:

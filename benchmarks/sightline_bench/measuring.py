@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,7 +141,7 @@ def _run(orders: list[Order]) -> list[Taken]:
 
 
 @contextmanager
-def _running(what: Replicas | LimitProcess) -> Iterator[None]:
+def _running(what: Replicas | LimitProcess) -> Generator[None]:
     what.go_on()
     try:
         yield

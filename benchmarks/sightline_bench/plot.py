@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sightline_bench.plan import CASES
 from sightline_bench.report import Results
@@ -15,23 +16,19 @@ _ORDER = ("limit", "decode + forward", "sightline", "infinity", "litserve", "fas
 
 def write_plot(results: Results, path: Path) -> None:
     """Writes bars for the cases with everybody, as far as they were run."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     cases = [
         case.name for case in CASES if case.name.endswith(_SHOWN) and case.name in results.windows
     ]
     if not cases:
         return
-    figure, axes = pyplot.subplots(1, len(cases), figsize=(4 * len(cases), 3.4), squeeze=False)
+    figure = Figure(figsize=(4 * len(cases), 3.4), layout="tight")
+    axes = figure.subplots(1, len(cases), squeeze=False)
     for axis, case in zip(axes[0], cases, strict=True):
         _bars(axis, case, results.windows[case])
-    figure.tight_layout()
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
-def _bars(axis: "matplotlib.axes.Axes", case: str, windows: Mapping[str, Sequence[Window]]) -> None:
+def _bars(axis: Axes, case: str, windows: Mapping[str, Sequence[Window]]) -> None:
     names = [name for name in _ORDER if name in windows]
     rates = [median_of(windows[name], "rate") or 0.0 for name in names]
     colours = ["#c44e52" if name == "sightline" else "#8da0b3" for name in names]

@@ -7,9 +7,9 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+
 from sightline_bench.dialect import DIALECTS
 from sightline_bench.load import LOADS, Load, Stream, caption
-
 from sightline_core.sentences import split_sentences
 from sightline_proto import SentenceRewardRequest, from_protobuf
 

@@ -1,6 +1,7 @@
 """From times to verdicts, by hand-computed cases."""
 
 import pytest
+
 from sightline_bench.client import Taken
 from sightline_bench.dialect import DIALECTS
 from sightline_bench.load import LOADS

@@ -25,7 +25,7 @@ async def serving(**options: object):
     server = DrainingServer(create_app(settings, Models(perplexity=FakePerplexity())), settings)
     listener = listen("127.0.0.1", 0)
     task = asyncio.create_task(server.serve([listener]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
         await asyncio.sleep(0.01)
     try:
         yield listener.getsockname()[1]
