@@ -74,6 +74,15 @@ _REFUSALS = (
     ErrorCode.DRAINING,
     ErrorCode.DEADLINE_EXCEEDED,
 )
+_UPLOAD_REFUSALS = (
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.PAYLOAD_TOO_LARGE,
+    ErrorCode.HASH_MISMATCH,
+    ErrorCode.INVALID_FIELD,
+    ErrorCode.OVERLOADED,
+    ErrorCode.DRAINING,
+    ErrorCode.DEADLINE_EXCEEDED,
+)
 
 
 def document(app: FastAPI) -> Schema:
@@ -133,8 +142,13 @@ def _complete_scoring(operation: Schema, endpoint: Endpoint) -> None:
         **_errors(_REFUSALS),
     }
     operation["parameters"] = [
-        _header("X-Request-ID", "Echoed in the reply and written to the logs.", "string"),
-        _header("X-Request-Timeout", "Seconds; shortens the server's own timeout.", "number"),
+        _header("X-Request-ID", "Echoed in the reply and written to the logs.", type="string"),
+        _header(
+            "X-Request-Timeout",
+            "Seconds; shortens the server's own timeout.",
+            type="number",
+            exclusiveMinimum=0,
+        ),
     ]
 
 
@@ -145,13 +159,17 @@ def _complete_uploads(path: Mapping[str, Schema]) -> None:
     }
     path["put"]["responses"] = {
         "201": {"description": "Stored: the image can be referred to as sha256:<hex>."},
-        **_errors((ErrorCode.UNAUTHORIZED, ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.HASH_MISMATCH)),
-        **_errors((ErrorCode.OVERLOADED, ErrorCode.DRAINING)),
+        **_errors(_UPLOAD_REFUSALS),
     }
     path["head"]["responses"] = {
         "200": {"description": "The image is stored."},
+        "401": {"description": ErrorCode.UNAUTHORIZED.value},
         "404": {"description": "The image has to be put."},
+        "422": {"description": ErrorCode.INVALID_FIELD.value},
     }
+    for operation in path.values():
+        [sha256] = operation["parameters"]
+        sha256["schema"] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 
 
 def _errors(codes: tuple[ErrorCode, ...]) -> dict[str, Schema]:
@@ -199,8 +217,8 @@ def _ref(message: str) -> Schema:
     return {"$ref": _REFERENCE.format(model=message)}
 
 
-def _header(name: str, description: str, kind: str) -> Schema:
-    return {"name": name, "in": "header", "description": description, "schema": {"type": kind}}
+def _header(name: str, description: str, **schema: object) -> Schema:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
 
 
 def render() -> str:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def test_every_scoring_path_documents_three_body_formats_and_its_errors(document
             assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= set(
                 operation["responses"]
             )
+
+
+def test_an_upload_documents_its_name_and_its_errors(document):
+    path = document["paths"]["/v1/images/{sha256}"]
+    assert {"201", "401", "413", "422", "429", "503", "504"} == set(path["put"]["responses"])
+    assert {"200", "401", "404", "422"} == set(path["head"]["responses"])
+    for operation in path.values():
+        [parameter] = operation["parameters"]
+        assert parameter["name"] == "sha256"
+        assert re.fullmatch(parameter["schema"]["pattern"], 64 * "f")
+        assert not re.fullmatch(parameter["schema"]["pattern"], 64 * "F")
 
 
 def test_every_example_is_a_valid_request(document):
