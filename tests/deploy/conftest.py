@@ -1,17 +1,15 @@
-"""Makes the rig importable, and leaves out the tests whose tools are not there.
-
-`make test-deploy` brings the tools; the default suite runs what needs none.
-"""
+"""Makes the rig importable, and says what brings the tools."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+import pytest
 
-NEEDS_NO_TOOL = {"test_images.py", "test_readme.py", "test_settings.py"}
-if importlib.util.find_spec("helm_python") is None:
-    collect_ignore = [
-        path.name for path in HERE.glob("test_*.py") if path.name not in NEEDS_NO_TOOL
-    ]
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def pytest_configure() -> None:
+    """Stops a run that was not started by the verb that brings the tools."""
+    if importlib.util.find_spec("helm_python") is None:
+        raise pytest.UsageError("tests/deploy needs its tools: make test-deploy")

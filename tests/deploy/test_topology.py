@@ -1,5 +1,6 @@
 """The rendered chart as local processes behind its own nginx: routing, faults, upgrades, runs."""
 
+import json
 import re
 import time
 
@@ -9,10 +10,10 @@ from rig.chart import named, objects
 from rig.cluster import running_cluster
 from rig.load import PICTURES, Load, scores
 from rig.pods import tools
+from rig.release import AUTH, RUN, SECRETS
 
 from sightline import AuthenticationError, RewardClient
 
-SECRETS = {"sightline-keys": {"api-keys": "old-key\nnew-key\n", "client-key": "new-key"}}
 URL_SERVICE, SIMILARITY, ROUTER = (
     "demo-sightline",
     "demo-sightline-similarity",
@@ -20,7 +21,7 @@ URL_SERVICE, SIMILARITY, ROUTER = (
 )
 SHORT = {"preStopSeconds": 1}
 VALUES = {
-    "auth": {"existingSecret": "sightline-keys"},
+    "auth": AUTH,
     "reward": {
         "settings": {"torch_threads": 1},
         "replicaCount": 1,
@@ -30,21 +31,8 @@ VALUES = {
     "models": {"similarity": {"replicaCount": 2}},
     "router": {"replicaCount": 2, **SHORT},
     "trainers": {
-        "fisao": {
-            "method": "fisao",
-            "config": {
-                "policy": {"model": "world", "lora_rank": 2, "lora_alpha": 4},
-                "data": {"format": "world", "limit": 2},
-                "rollout_size": 2,
-                "generation_batch": 2,
-                "minibatch": 2,
-                "accumulation": 1,
-                "ppo_epochs": 1,
-                "max_new_tokens": 8,
-                "max_steps": 1,
-                "save_every": 1,
-            },
-        }
+        "alone": {"method": "fisao", "config": RUN},
+        "pair": {"method": "fisao", "config": RUN, "nodes": 2},
     },
 }
 
@@ -179,11 +167,25 @@ def test_a_rolling_upgrade_under_load_fails_no_request_and_stops_every_replica_i
     assert took_s < 900
 
 
+def trained(cluster, run, nodes):
+    """The results of one run, once all its pods have ended well."""
+    [job] = [
+        d for d in cluster.documents if d["kind"] == "Job" and f"-{run}-" in d["metadata"]["name"]
+    ]
+    pods = [cluster.run(job, index=index) for index in range(nodes)]
+    for pod in pods:
+        pod.join(900)
+    assert [pod.exit_codes for pod in pods] == [[0]] * nodes, pods[0].log.read_text()[-3000:]
+    return cluster.around.folder / f"claims/demo-sightline-{run}/{run}"
+
+
 def test_a_trainer_finds_the_service_and_learns_from_it(cluster):
-    [job] = [d for d in cluster.documents if d["kind"] == "Job"]
-    pod = cluster.run(job)
-    pod.join(900)
-    assert pod.exit_codes == [0], pod.log.read_text()[-3000:]
-    output = cluster.around.folder / "claims/demo-sightline-fisao/fisao"
+    output = trained(cluster, "alone", 1)
     assert (output / "adapter").is_dir()
     assert len((output / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_nodes_of_one_run_find_each_other_and_learn_together(cluster):
+    output = trained(cluster, "pair", 2)
+    assert (output / "adapter").is_dir()
+    assert json.loads((output / "manifest.json").read_text())["processes"] == 2

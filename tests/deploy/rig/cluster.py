@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -210,7 +210,7 @@ class Cluster:
                 deployment.reconcile(self)
                 for pod in list(deployment.pods):
                     if pod.container["command"][0] == "nginx" and pod.ready and pod.refresh():
-                        pod._signal(signal.SIGHUP)
+                        pod.signal(signal.SIGHUP)
 
 
 class _Relay:
@@ -222,7 +222,9 @@ class _Relay:
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
         self._thread.start()
 
-    def serve(self, host: str, port: int, endpoints) -> None:
+    def serve(self, host: str, port: int, endpoints: Callable[[], list[tuple[str, int]]]) -> None:
+        """Passes on what comes to an address, each connection to one of the endpoints of then."""
+
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             ready = endpoints()
             if not ready:
@@ -239,6 +241,8 @@ class _Relay:
         self._servers.append(asyncio.run_coroutine_threadsafe(start, self._loop).result(10))
 
     def close(self) -> None:
+        """Cuts every connection."""
+
         async def cancel() -> None:
             for server in self._servers:
                 server.close()

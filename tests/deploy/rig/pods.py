@@ -89,7 +89,12 @@ class Pod:
 
     def kill(self) -> None:
         """Ends the process as a node that loses power does; the kubelet starts it again."""
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the process and its children."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, number)
 
     def delete(self) -> None:
         """Begins the pod's end: not ready from now on, preStop, SIGTERM, at last SIGKILL."""
@@ -231,11 +236,11 @@ class Pod:
         if process.poll() is None:
             grace = self.template["spec"].get("terminationGracePeriodSeconds", 30)
             self._pre_stop()
-            self._signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
             try:
                 process.wait(grace)
             except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
+                self.signal(signal.SIGKILL)
         return process.wait()
 
     def _pre_stop(self) -> None:
@@ -243,10 +248,6 @@ class Pod:
         if hook:
             command = [self.localised(word) for word in hook["command"]]
             subprocess.run(command, check=False, timeout=60, stderr=subprocess.DEVNULL)
-
-    def _signal(self, number: int) -> None:
-        if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, number)
 
 
 @dataclass
