@@ -11,7 +11,7 @@ RUN    := $(BIN)/python -m
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-groundingdino families check format lint types imports extras lock openapi proto bench world build clean
+.PHONY: help install demo test test-slow test-deploy test-groundingdino families check format lint types imports extras lock openapi proto bench world build clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,6 +26,11 @@ test: install ## the default suite: no network, no GPU
 
 test-slow: install ## what the default suite leaves out for time
 	$(TEST_ENV) $(BIN)/pytest -q -m "slow and not gpu"
+
+test-deploy: install ## chart, images and a deployment under faults; brings its tools, podman too where you are root
+	tests/deploy/tools.sh build/deploy $(UV) $(BIN)/python
+	$(TEST_ENV) PATH="$(CURDIR)/build/deploy/bin:$(CURDIR)/$(BIN):$(PATH)" PYTHONPATH=build/deploy/python \
+		$(BIN)/pytest -q -n 2 --dist loadfile --durations=10 tests/deploy
 
 test-groundingdino: install ## original Grounding DINO checkpoints, in an environment of their own
 	$(UV) venv -q --clear --python $(BIN)/python build/groundingdino
@@ -65,15 +70,19 @@ extra-%: install
 	rm -rf build/extras/$*
 
 lock: ## resolve the hashed requirement files from pyproject.toml
-	$(MAKE) --always-make requirements/dev.txt requirements/sdk.txt requirements/service.txt requirements/eval.txt requirements/trainers.txt requirements/groundingdino.txt
+	$(MAKE) --always-make requirements/dev.txt requirements/sdk.txt requirements/service.txt requirements/eval.txt requirements/trainers.txt requirements/groundingdino.txt \
+		requirements/deploy/build.txt requirements/deploy/tests.txt requirements/deploy/checkov.txt
 
-LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml
+COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+LOCK = $(COMPILE) pyproject.toml
 requirements/sdk.txt: pyproject.toml requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt -o $@
 requirements/service.txt requirements/eval.txt requirements/trainers.txt requirements/groundingdino.txt: requirements/%.txt: pyproject.toml requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt --extra $* -o $@
 requirements/dev.txt: pyproject.toml
 	$(LOCK) --extra dev -o $@
+requirements/deploy/%.txt: requirements/deploy/%.in
+	$(COMPILE) $< -o $@
 
 openapi: install ## rewrite proto/openapi.json and proto/sightline/v1/reward.proto from the code
 	$(RUN) sightline_proto.schema
