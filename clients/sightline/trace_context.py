@@ -1,4 +1,4 @@
-"""The trace that the caller is in, for the service to join. Asks OpenTelemetry; never loads it."""
+"""The caller's trace, for the service to join. Knows OpenTelemetry where it is loaded."""
 
 import sys
 

@@ -25,8 +25,8 @@ Completions are padded on the right. Departures from the paper:
  5. "R_t is the advantage estimate": the reward itself, without critic. `advantage` "gae" adds one.
  6. The sum over t is divided by the response tokens of the whole optimiser step, on all processes.
  7. Not in the paper, so ours: epsilon, batch sizes, sampling, AdamW without decay, gradient norm.
- 8. `reward_level` "sentence" is the baseline: each sentence's score, standardised over the rollout,
-    halved and cut to [-1, 1], on the sentence's last token.
+ 8. `reward_level` "sentence" and "response" are the baselines: the score of each sentence, or of
+    the whole, standardised over the rollout, halved and cut to [-1, 1], on its last token.
 """
 # ruff: noqa: N803, N806, N815 - a tensor's name ends in its shape
 
@@ -66,7 +66,7 @@ METRICS = {
     "reward": "sum of reward_BT / responses",
     "supported": "tokens with reward > 0 / responses",
     "hallucinated": "tokens with reward < 0 / responses",
-    "graded": "graded tokens / responses: objects named, or sentences",
+    "graded": "graded tokens / responses: objects named, sentences, or 1",
     "tokens": "response tokens / responses",
     "finished": "responses with an end token / responses",
     "kl": "mean over response tokens of log pi_old - log pi_ref, nats",
@@ -112,7 +112,7 @@ class Config(runs.RunConfig):
     """xi of Eq. 12."""
     kl_scope: KlScope = "paper"
     """Penalise rewarded tokens only, or every token (steadier in long runs)."""
-    reward_level: Literal["token", "sentence"] = "token"
+    reward_level: Literal["token", "sentence", "response"] = "token"
     advantage: Literal["reward", "gae"] = "reward"
     scale_advantages: bool = False
     """Divide by the root mean square over the tokens that have one; the sign is kept."""
@@ -244,7 +244,11 @@ class Trainer:
         config, source = self.config, self.source
         self.policy.eval()
         sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
-        ask = source.ask_tokens if config.reward_level == "token" else source.ask_sentences
+        ask = {
+            "token": source.ask_tokens,
+            "sentence": source.ask_sentences,
+            "response": source.ask_responses,
+        }[config.reward_level]
         parts: list[Completions] = []
         answers: list[Future[list[Grades]]] = []
         for places in cut(self.schedule.places(self.step), config.generation_batch):
@@ -260,7 +264,7 @@ class Trainer:
         )
         reward_BT = aligned([grade.values for grade in grades], y)
         graded_BT = aligned([grade.graded for grade in grades], y)
-        if config.reward_level == "sentence":
+        if config.reward_level != "token":
             reward_BT = standardised(reward_BT, graded_BT, self.run.total)
         advantage_BT = penalised(
             reward_BT, scores, y.mask_BT, xi=config.kl_coefficient, scope=config.kl_scope

@@ -30,6 +30,7 @@ from sightline_proto import (
     ModelInfo,
     SentenceRewardItem,
     SentenceRewardRequest,
+    SentenceRewardResult,
     ServiceInfo,
     SpanReward,
     TokenRewardItem,
@@ -121,8 +122,8 @@ class Grades:
     """One response's grades, one per sampled id.
 
     Attributes:
-        values: rewards in [-1, 1], or sentence scores (100 * cosine); 0 where there is none.
-        graded: whether the id carries one: it ends an object word, or a sentence.
+        values: rewards in [-1, 1], or scores of sentences or responses (100 * cosine); else 0.
+        graded: whether the id carries one: it ends an object word, a sentence, or the response.
         spans: the object words that were rewarded, with their rewards.
     """
 
@@ -167,7 +168,11 @@ class RewardSource:
 
     def ask_sentences(self, responses: Sequence[Response]) -> "Future[list[Grades]]":
         """Asks /sentence_reward about each response, in the background: the sentences' scores."""
-        return self._pool.submit(self._patiently, lambda: self._sentence_grades(responses))
+        return self._pool.submit(self._patiently, lambda: self._text_grades(responses, _sentences))
+
+    def ask_responses(self, responses: Sequence[Response]) -> "Future[list[Grades]]":
+        """Asks /sentence_reward about each response, in the background: one score for all of it."""
+        return self._pool.submit(self._patiently, lambda: self._text_grades(responses, _whole))
 
     def wait(self, answer: "Future[list[T]]") -> list[T]:
         """The answer, when it is there.
@@ -292,7 +297,7 @@ class RewardSource:
                 f"but the service scores with {served.id} ({served.revision}): calibrate again"
             )
 
-    def _sentence_grades(self, responses: Sequence[Response]) -> list[Grades]:
+    def _text_grades(self, responses: Sequence[Response], parts: "_Scored") -> list[Grades]:
         asked = [response for response in responses if not response.empty]
         if not asked:
             return _with_empty(responses, [])
@@ -300,14 +305,22 @@ class RewardSource:
         reply = self._client.send(SentenceRewardRequest(items=items))
         graded: list[Grades] = []
         for response, item in zip(asked, reply.items, strict=True):
-            found = [
-                each
-                for each in _one(response, item.results, item.error).sentences
-                if each.text.strip()
-            ]
-            ranges = [(each.start, each.start + len(each.text.rstrip())) for each in found]
-            graded.append(_place(response, ranges, [each.score for each in found], "last"))
+            scored = parts(response.text, _one(response, item.results, item.error))
+            graded.append(_place(response, list(scored), list(scored.values()), "last"))
         return _with_empty(responses, graded)
+
+
+_Scored = Callable[[str, SentenceRewardResult], dict[tuple[int, int], float]]
+"""(text, its reward) -> the score of each range [start, end) of the text that has one."""
+
+
+def _sentences(_: str, reward: SentenceRewardResult) -> dict[tuple[int, int], float]:
+    found = [each for each in reward.sentences if each.text.strip()]
+    return {(each.start, each.start + len(each.text.rstrip())): each.score for each in found}
+
+
+def _whole(text: str, reward: SentenceRewardResult) -> dict[tuple[int, int], float]:
+    return {(0, len(text.rstrip())): reward.score}
 
 
 def _place(

@@ -1,4 +1,4 @@
-"""How much memory the accelerators have and use. Asks torch where it runs; never loads it."""
+"""How much memory the accelerators have and use. Knows torch where it is loaded."""
 
 import sys
 from collections.abc import Callable

@@ -253,11 +253,13 @@ def test_the_reward_goes_up(config, socket_service, many_pictures):
     assert sum(rewards_of_steps[-3:]) > 2 * sum(rewards_of_steps[:3])
 
 
-def test_the_sentence_baseline_runs_in_the_same_loop(config):
-    run = config(reward_level="sentence")
+@pytest.mark.parametrize("level", ["sentence", "response"])
+def test_the_coarse_baselines_run_in_the_same_loop(config, level):
+    run = config(reward_level=level)
     fisao.train(run)
     steps = steps_of(run.output_dir)
     assert all(step["graded"] >= 1 for step in steps)
+    assert level == "sentence" or all(step["graded"] == 1 for step in steps)
     assert any(step["supported"] > 0 for step in steps)
     assert all(abs(step["reward"]) <= step["graded"] for step in steps)
 

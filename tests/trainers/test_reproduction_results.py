@@ -98,8 +98,9 @@ def test_another_file_is_refused_by_name(tmp_path, text):
 def test_fisao_s_targets_follow_from_its_figures():
     base = row("base", None, chair_s=0.46, recall=0.69)
     sweep = [row(f"margin-{m}", chair_s=c) for m, c in ((0, 0.4), (5, 0.3), (20, 0.45))]
-    good = results("fisao", base, row("fisao"), row("sentence", chair_s=0.44), *sweep)
-    assert outcomes(good) == ["pass"] * 7
+    coarse = [row(level, chair_s=0.44) for level in ("sentence", "response")]
+    good = results("fisao", base, row("fisao"), *coarse, *sweep)
+    assert outcomes(good) == ["pass"] * 8
     seen = {verdict.text: verdict.seen for verdict in judge([good])}
     assert seen["CHAIR_s at least 27 % lower than the base's"] == "46.0% to 30.0%, 35% lower"
     assert seen["recall at most 2 points lower"] == "69.0% to 68.0%, -1.0 points"
@@ -108,15 +109,16 @@ def test_fisao_s_targets_follow_from_its_figures():
         base,
         row("fisao", Cost(1300.0, 130.0), chair_s=0.35, recall=0.65, words=24.0),
         row("sentence", chair_s=0.40),
+        row("response", chair_s=0.40),
         row("margin-0", chair_s=0.3),
         *sweep[1:],
     )
-    assert outcomes(bad) == ["miss"] * 7
+    assert outcomes(bad) == ["miss"] * 8
 
 
 def test_what_was_not_run_is_not_measured():
     found = outcomes(results("fisao", row("base", None), row("fisao", chair_s=0.2)))
-    assert found == ["pass", "pass", "pass", "not measured", "not measured", "pass", "pass"]
+    assert found == ["pass"] * 3 + ["not measured"] * 3 + ["pass"] * 2
     assert set(outcomes(results("csr", row("base", None)))) == {"not measured"}
 
 
@@ -160,6 +162,15 @@ def test_seeds_are_judged_by_their_mean_and_counted_alone():
     verdict = judge(seeds)[0]
     assert (verdict.outcome, verdict.n_met, verdict.n_seeds) == ("pass", 2, 3)
     assert str(verdict).endswith("50.0% to 34.7%, 31% lower; 2 of 3 seeds alone")
+
+
+def test_a_target_is_judged_on_the_seeds_that_have_its_rows():
+    base = row("base", None, chair_s=0.5)
+    alone = (row("only-rt", chair_s=0.22), row("only-ri", chair_s=0.25))
+    whole = results("csr", base, row("csr", chair_s=0.20), *alone, seed=0)
+    verdict = judge([whole, results("csr", base, row("csr", chair_s=0.30), seed=1)])[2]
+    assert (verdict.outcome, verdict.n_met, verdict.n_seeds) == ("pass", 1, 1)
+    assert "csr 20.0%, only-rt 22.0%" in verdict.seen
 
 
 def test_a_summary_gives_mean_and_extremes_beside_the_paper():

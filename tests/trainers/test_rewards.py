@@ -146,6 +146,15 @@ def test_each_sentences_score_stands_on_its_last_token(tokenizer, source):
     assert [grades.values[index] for index in places] == [20.0, 20.0]
 
 
+def test_a_responses_score_stands_on_its_last_token(tokenizer, source, fake):
+    asked = response(tokenizer, "A cat. A dog. ")
+    asking = source()
+    (grades,) = asking.wait(asking.ask_responses([asked]))
+    (place,) = (index for index, graded in enumerate(grades.graded) if graded)
+    assert asked.text[: asked.token_offsets[place][1]] == "A cat. A dog."
+    assert [value for value in grades.values if value] == [20.0]
+
+
 def test_an_empty_response_is_not_sent_and_has_no_grade(tokenizer, source, fake):
     empty = Response("row", Image(b"x"), " ", ((0, 1), (1, 1)))
     asking = source()

@@ -19,7 +19,7 @@ Re-runs a paper's headline comparison on the embedded world: starts the reward s
 method, its baseline and its ablations from the recipe world_METHOD.yaml, asks every policy about
 held-out scenes, and writes results.json and report.html. What is finished in DIR is reused and what
 was interrupted goes on, so the same command can be given again.
-`sightline reproduce summary DIR [DIR ...]` merges several seeds into tables."""
+`sightline reproduce summary RESULT [RESULT ...]` merges several seeds into tables."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +85,8 @@ def _summarise(options: argparse.Namespace) -> None:
     from sightline_trainers.reproduction.results import read_results
     from sightline_trainers.reproduction.summary import summarise_all
 
-    sys.stdout.write(summarise_all([read_results(folder / RESULTS) for folder in options.folders]))
+    files = [path / RESULTS if path.is_dir() else path for path in options.results]
+    sys.stdout.write(summarise_all([read_results(file) for file in files]))
 
 
 @contextmanager
@@ -178,5 +179,7 @@ def _summary_options(arguments: Sequence[str]) -> argparse.Namespace:
         description="Merges the results of several seeds into a Markdown table for each method "
         "and policy among them, beside the paper's numbers, and says which targets are met.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="RESULT", help="a folder DIR, or its results.json"
+    )
     return parser.parse_args(arguments)

@@ -94,6 +94,7 @@ PLANS: Mapping[str, Plan] = {
         (
             Variant("fisao", "FiSAO", main=True),
             Variant("sentence", "sentence-level reward", {"reward_level": "sentence"}, main=True),
+            Variant("response", "caption-level reward", {"reward_level": "response"}, main=True),
             _margin("0"),
             _margin("5"),
             _margin("10"),

@@ -60,8 +60,7 @@ class Verdict:
 def judge(results: Sequence[Results]) -> list[Verdict]:
     """The verdicts on all targets of a method, from one or more seeds."""
     seeds = [scores_of(each) for each in results]
-    mean = mean_scores(seeds)
-    return [_verdict(target, mean, seeds) for target in TARGETS[results[0].method]]
+    return [_verdict(target, seeds) for target in TARGETS[results[0].method]]
 
 
 def scores_of(results: Results) -> dict[str, dict[str, float]]:
@@ -99,13 +98,14 @@ def iterations(method: str, rows: Sequence[str]) -> list[str]:
     return [BASE, *numbered, *(row for row in rows if row == method)]
 
 
-def _verdict(target: Target, mean: Scores, seeds: Sequence[Scores]) -> Verdict:
-    finding = _found(target, mean)
-    if finding is None:
+def _verdict(target: Target, seeds: Sequence[Scores]) -> Verdict:
+    """On the seeds that have all its rows alone: a mean over fewer seeds is not beside its like."""
+    found = [(seed, finding) for seed in seeds if (finding := _found(target, seed))]
+    if not found:
         return Verdict(target.text, "not measured", "", 0, 0)
-    met = [found.met for seed in seeds if (found := _found(target, seed))]
-    outcome: Outcome = "pass" if finding.met else "miss"
-    return Verdict(target.text, outcome, finding.seen, sum(met), len(met))
+    mean = target.check(mean_scores([seed for seed, _ in found]))
+    n_met = sum(finding.met for _, finding in found)
+    return Verdict(target.text, "pass" if mean.met else "miss", mean.seen, n_met, len(found))
 
 
 def _found(target: Target, seed: Scores) -> Finding | None:
@@ -216,6 +216,10 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target(
             "sentence-level reward in the same loop takes away less than half as much",
             partial(_half_of, "fisao", "sentence"),
+        ),
+        Target(
+            "caption-level reward in the same loop takes away less than half as much",
+            partial(_half_of, "fisao", "response"),
         ),
         Target("the best fixed margin is neither the smallest nor the largest", _inner_margin),
         *_cheap("fisao"),
