@@ -18,8 +18,9 @@ help: ## list the verbs
 
 install: $(VENV)/installed ## everything, from the hashed lock, into .venv
 
-demo: install ## start the service, score 200 fresh scenes over HTTP, write demo/index.html
+demo: install ## score 200 fresh scenes over HTTP, then align the captioner on such scores: demo/index.html, demo/csr/report.html
 	$(BIN)/sightline demo --out demo
+	$(BIN)/sightline reproduce csr --variants csr --set iterations=1 --scenes 100 --out demo/csr
 
 test: install ## the default suite: no network, no GPU
 	$(TEST_ENV) $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow and not gpu"
