@@ -76,11 +76,12 @@ lock: ## resolve the hashed requirement files from pyproject.toml
 
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 LOCK = $(COMPILE) pyproject.toml
-requirements/sdk.txt: pyproject.toml requirements/dev.txt
+# They have no prerequisite in pyproject.toml: only `make lock` resolves, whatever the times of a checkout's files.
+requirements/sdk.txt: requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt -o $@
-requirements/service.txt requirements/eval.txt requirements/trainers.txt requirements/groundingdino.txt: requirements/%.txt: pyproject.toml requirements/dev.txt
+requirements/service.txt requirements/eval.txt requirements/trainers.txt requirements/groundingdino.txt: requirements/%.txt: requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt --extra $* -o $@
-requirements/dev.txt: pyproject.toml
+requirements/dev.txt:
 	$(LOCK) --extra dev -o $@
 requirements/deploy/%.txt: requirements/deploy/%.in
 	$(COMPILE) $< -o $@
