@@ -11,7 +11,7 @@ RUN    := $(BIN)/python -m
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-deploy test-groundingdino families check format lint types imports extras lock openapi proto bench world build clean
+.PHONY: help install demo test test-slow test-deploy test-faults test-groundingdino soak families check format lint types imports audit extras lock openapi proto bench world build clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,17 +33,24 @@ test-deploy: install ## chart, images and a deployment under faults; brings its 
 	$(TEST_ENV) PATH="$(CURDIR)/build/deploy/bin:$(CURDIR)/$(BIN):$(PATH)" PYTHONPATH=build/deploy/python \
 		$(BIN)/pytest -q -n 2 --dist loadfile --durations=10 tests/deploy
 
+test-faults: install ## break a running service on purpose: faults, hostile bytes, generated cases
+	$(TEST_ENV) $(BIN)/pytest -q -n 2 --dist worksteal --durations=10 tests/faults
+
 test-groundingdino: install ## original Grounding DINO checkpoints, in an environment of their own
 	$(UV) venv -q --clear --python $(BIN)/python build/groundingdino
 	$(UV) pip sync -q --require-hashes --python build/groundingdino requirements/dev.txt requirements/groundingdino.txt
 	$(UV) pip install -q --no-deps --python build/groundingdino -e .
 	$(TEST_ENV) build/groundingdino/bin/python -m pytest -q -p no:xdist tests/families/original
 
+MINUTES ?= 30
+soak: install ## MINUTES=30 of steady load on the embedded models: nothing lost, nothing changed, no leak
+	$(TEST_ENV) $(BIN)/python tests/faults/soak.py --minutes $(MINUTES) --out build/soak.json
+
 families: install ## which models work: verifiers, detectors, policies
 	$(RUN) sightline_service.models.families
 	$(BIN)/python tests/families/policies/matrix.py
 
-check: lint types imports extras ## format, lint, types, import contracts, each extra alone
+check: lint types imports audit extras ## format, lint, types, import contracts, known holes, each extra alone
 
 format: install ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
@@ -59,6 +66,10 @@ types: install
 
 imports: install
 	$(BIN)/lint-imports
+
+audit: install ## known holes: in the code by bandit, in the locks by pip-audit
+	$(BIN)/bandit -q -c pyproject.toml -r core proto services clients world
+	$(BIN)/python requirements/audit.py
 
 extras: extra-sdk extra-service extra-eval extra-trainers
 

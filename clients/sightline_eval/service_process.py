@@ -65,7 +65,7 @@ def running_service(options: Sequence[str] = ()) -> Generator[ServiceProcess, No
     with tempfile.TemporaryDirectory(prefix="sightline-") as folder, _exit_on_sigterm():
         log = Path(folder) / "service.log"
         with log.open("wb") as stream:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # nosec B603 # our own module, no shell
                 [*command, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

@@ -8,7 +8,7 @@ from sightline_eval.findings import LEVELS, Findings
 from sightline_eval.separation import Separation
 
 _LEVEL_NAMES = {
-    "token": "word",
+    "token": "word",  # nosec B105 # a name to show
     "sentence": "sentence",
     "caption": "caption",
     "prior token": "no image, word",

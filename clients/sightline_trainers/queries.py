@@ -23,7 +23,7 @@ def object_questions(
     Half of the objects are named in the image's own descriptions, half in those of other images
     alone, so that neither answer is the rule; where one half falls short the other fills it up.
     """
-    draw = Random(seed)
+    draw = Random(seed)  # nosec B311 # repeatable on purpose
     own = _shuffled(phrases_in("\n".join(of_image), vocabulary), draw)
     known = set(own)
     rest = phrases_in("\n".join(of_others), vocabulary)

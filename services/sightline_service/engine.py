@@ -169,7 +169,7 @@ class Engine:
         )
 
     def _word_verifier(self) -> WordVerifier | None:
-        if self.models.token_scorer == "similarity":
+        if self.models.token_scorer == "similarity":  # nosec B105 # a model's role
             return CosineVerifier(self._embedder) if self._embedder else None
         if self.models.detector is None or self._detector_lane is None:
             return None

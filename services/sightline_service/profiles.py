@@ -76,7 +76,7 @@ def read_profiles(settings: Settings) -> ProfileFiles:
 
 
 def _shipped_path(settings: Settings) -> Path | None:
-    if settings.similarity != "world" or settings.token_scorer != "similarity":
+    if settings.similarity != "world" or settings.token_scorer != "similarity":  # nosec B105
         return None
     from sightline_world import weights
 

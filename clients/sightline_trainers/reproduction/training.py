@@ -104,7 +104,7 @@ def train(job: Job, url: str) -> None:
     command += [job.method, "--config", str(job.recipe), "--resume", *job.arguments]
     started = time.monotonic()
     try:
-        code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        code = subprocess.run(command, stdout=sys.stderr, check=False).returncode  # nosec B603
     finally:
         attempt = {"seconds": time.monotonic() - started}
         Journal(_attempts(job.folder)).append([attempt])

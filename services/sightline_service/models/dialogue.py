@@ -125,7 +125,8 @@ class DialogueFormat:
                 f"prompt and text have {len(before)} + {len(ids)} tokens, more than the model's "
                 f"context of {limit} (max_position_embeddings): shorten the text"
             )
-        of_answer = {"token_type_ids": self._family.answer_type, "mm_token_type_ids": 0}
+        kind = self._family.answer_type
+        of_answer = {"token_type_ids": kind, "mm_token_type_ids": 0}  # nosec B105 # a number
         whole = {name: (*of, *[of_answer[name]] * len(ids)) for name, of in opening.types.items()}
         return Dialogue((*before, *ids), len(before), offsets, opening.images, whole)
 

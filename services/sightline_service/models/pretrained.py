@@ -13,6 +13,7 @@ from sightline_service.models.provenance import preprocess_hash
 from sightline_service.models.reference import ModelLoadError, ModelReference
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""What `from_pretrained` is called with: a local folder is read, whose revision is settled."""
 # These two classes are published without types.
 _AutoImageProcessor: Any = transformers.AutoImageProcessor
 _AutoProcessor: Any = transformers.AutoProcessor
@@ -28,7 +29,7 @@ def load_config(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - a class per ar
     model_type = model_type_of(checkpoint)
     if model_type not in transformers.CONFIG_MAPPING:
         raise unknown(checkpoint, model_type)
-    return transformers.AutoConfig.from_pretrained(checkpoint.folder, **_LOCAL)
+    return transformers.AutoConfig.from_pretrained(checkpoint.folder, **_LOCAL)  # nosec B615
 
 
 def load_model(auto_class: Any, checkpoint: Checkpoint, placement: Placement) -> Any:  # noqa: ANN401 - a class per architecture
@@ -75,7 +76,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, offsets: bool = False) -> Any:  # 
             characters a token stands for.
     """
     checkpoint.require_tokenizer()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL)  # nosec B615
     if offsets:
         _require_offsets(tokenizer, checkpoint)
     return tokenizer

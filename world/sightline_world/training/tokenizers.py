@@ -107,7 +107,7 @@ def chat_tokenizer(*, vocabulary: int = 1024) -> PreTrainedTokenizerFast:
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )
     fast: Any = PreTrainedTokenizerFast  # its constructor is untyped
-    made: PreTrainedTokenizerFast = fast(
+    made: PreTrainedTokenizerFast = fast(  # nosec B106 # names of tokens
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<s>",
