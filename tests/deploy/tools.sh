@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Brings into FOLDER what `make test-deploy` runs: Python packages from hashed locks, and nginx and
-# promtool, from the machine or from Debian's packages. Needs no root and writes nothing elsewhere.
+# Brings into FOLDER what `make test-deploy` runs: Python packages from hashed locks; nginx and
+# promtool, from the machine or from Debian's packages, which it unpacks there; podman and a base for
+# the images, which root alone can install. Without root, and without podman, no image is built.
 #
 #   tests/deploy/tools.sh FOLDER UV PYTHON
 set -euo pipefail
@@ -47,3 +48,29 @@ rm -rf "$folder/python"
 "$uv" venv -q --allow-existing --python "$python" "$folder/checkov"
 "$uv" pip sync -q --require-hashes --python "$folder/checkov" requirements/deploy/checkov.txt
 ln -sf "$folder/checkov/bin/checkov" "$folder/bin/checkov"
+
+# has PROGRAM..: whether all of them are there
+has() {
+    for name in "$@"; do command -v "$name" >/dev/null || return 1; done
+}
+
+install() { apt-get install -qq --no-install-recommends "$@" >/dev/null; }
+
+if [ "$(id -u)" = 0 ] && has apt-get && ! has podman runc debootstrap; then
+    needed=(podman runc netavark aardvark-dns catatonit debootstrap)
+    install "${needed[@]}" 2>/dev/null || { apt-get -qq update && install "${needed[@]}"; }
+fi
+if [ "$(id -u)" = 0 ] && has podman runc debootstrap; then
+    run="/run/sightline-$(printf %s "$folder" | cksum | cut -d " " -f 1)"
+    cat >"$folder/bin/podman" <<EOF
+#!/bin/sh
+CONTAINERS_CONF=$PWD/tests/deploy/containers.conf \\
+    exec $(command -v podman) --root "$folder/containers" --runroot "$run" "\$@"
+EOF
+    chmod +x "$folder/bin/podman"
+    "$python" -m venv "$folder/pip"
+    tests/deploy/base_image.sh "$folder" "$folder/bin/podman" localhost/sightline-base:bookworm
+else
+    rm -f "$folder/bin/podman"
+    echo "test-deploy builds no images: that needs root, podman, runc and debootstrap" >&2
+fi
