@@ -42,6 +42,9 @@ from sightline_proto.endpoints import Request
 CALLERS, PICTURES = 8, 64
 CALIBRATION_S, WARM_UP_SHARE, SAMPLE_S = 20.0, 0.2, 5.0
 MOST_GROWTH_MIB_PER_MIN = 1.0
+COLUMNS = """\
+| for | load held | answered | lost | changed | p50 / p99 | memory after the warm-up |
+|---|---|---|---|---|---|---|"""
 TEXTS = ("A dog sits on a chair. A cat is near it.", "There is a red bus and a banana.")
 
 
@@ -83,6 +86,21 @@ class Result:
     def passed(self) -> bool:
         grown = self.rss_slope_mib_per_min >= MOST_GROWTH_MIB_PER_MIN
         return not (self.lost or self.changed or grown)
+
+    @property
+    def row(self) -> str:
+        """A line of the table in docs/reliability.md."""
+        memory = f"{self.rss_first_mib:.0f} to {self.rss_last_mib:.0f} MiB"
+        cells = [
+            f"{self.minutes:g} min",
+            f"{self.load_per_s:.1f} of {self.capacity_per_s:.1f} /s",
+            str(self.answered),
+            str(self.lost),
+            str(self.changed),
+            f"{self.p50_ms:.0f} / {self.p99_ms:.0f} ms",
+            f"{memory}, {self.rss_slope_mib_per_min:+.2f} MiB/min",
+        ]
+        return f"| {' | '.join(cells)} |"
 
 
 def questions() -> list[Request]:
@@ -181,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             victim.kill()
     figures = json.dumps(asdict(result) | {"passed": result.passed}, indent=1)
-    sys.stdout.write(figures + "\n")
+    sys.stdout.write(f"{figures}\n{COLUMNS}\n{result.row}\n")
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(figures + "\n", "utf-8")
