@@ -12,7 +12,7 @@ from pathlib import Path
 from sightline_bench import environments, report
 from sightline_bench.limit import LimitProcess
 from sightline_bench.measuring import Arena, measure
-from sightline_bench.plan import CASES, FULL, QUICK, Case, Contender, Pace
+from sightline_bench.plan import CASES, FULL, MORE_CASES, QUICK, Case, Contender, Pace
 from sightline_bench.plot import write_plot
 from sightline_bench.summary import Window
 from sightline_bench.systems import Starter
@@ -33,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         **({"seconds": options.seconds} if options.seconds else {}),
     )
     options.out.mkdir(parents=True, exist_ok=True)
+    everything = (*CASES, *MORE_CASES) if options.cases else CASES
+    cases = [case.without(options.without) for case in everything if pace.wants(case)]
     results = report.Results()
-    cases = [case.without(options.without) for case in CASES if pace.wants(case)]
+    if options.cases:  # the others keep what an earlier run saw
+        results = report.Results.read(options.out).without([case.name for case in cases])
     for model, group in groupby(cases, key=lambda case: case.model):
         _run(model, list(group), pace, results, build=options.build, out=options.out)
     write_plot(results, options.out / "results.png")

@@ -50,7 +50,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was seen: per unit its seconds and whether its texts were long; and per connection.
+    """What was seen: per unit its seconds and whether it was a long one; and per connection.
 
     `units` and `spans` cover whole cycles: from a connection's first question after `begin` to
     its first one after `end`.
@@ -212,13 +212,11 @@ class Generator:
                 self._taken.failures.append(reply[:400].decode("utf-8", "replace"))
         if started >= self._order.begin:
             self._taken.latencies.append(time.monotonic() - started)
-            self._taken.was_long.append(len(unit.texts[0]) > _LONG)
+            self._taken.was_long.append(unit.is_long)
 
 
 _SCATTER, _PRIME = 2_654_435_761, 2**31 - 1
 """Sends an image to the same one of several servers each time, as a router by its hash would."""
-_LONG = 160
-"""Characters; captions are shorter, unless their load wants them long."""
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 A process that stays: it reads an order per line (JSON) from standard input and writes a line back.
 """
 
+import io
 import json
 import os
 import signal
@@ -12,8 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import open_clip
+import PIL.Image
+import torch
 
 from sightline_bench.load import LOADS, Stream, Unit
 from sightline_service.images import DecodeLimits, decode_image
@@ -31,7 +37,8 @@ class LimitOrder:
 
     Attributes:
         kind: "forward": images and texts, prepared beforehand; "floor": with decoding, resizing
-            and tokenising; "texts": only texts; "one": a batch of one; "perplexity".
+            and tokenising; "texts": only texts; "one": a batch of one; "perplexity"; "reward
+            function": what a trainer would run itself, which sees an image once per text.
         load: names one of `LOADS`.
         start: the number of the first unit.
         seconds: how long.
@@ -92,13 +99,14 @@ class _Limits:
 
     def __init__(self, model: str, perplexity: str, pictures: Path) -> None:
         self._model: SimilarityModel = load_similarity(model, device="cpu", dtype="float32")
+        self._name = model
         self._perplexity = perplexity
         self._captioner: Any = None
         self._pictures = pictures
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def run(self, order: LimitOrder) -> LimitTaken:
-        size = 1 if order.kind == "one" else BATCH
+        size = {"one": 1, "reward function": 4}.get(order.kind, BATCH)
         stream = Stream(LOADS[order.load], self._pictures)
         units = [stream.unit(order.start + n) for n in range(size)]
         step = self._step(order.kind, units)
@@ -113,6 +121,8 @@ class _Limits:
     def _step(self, kind: str, units: Sequence[Unit]) -> Callable[[], object]:
         if kind == "floor":
             return lambda: self._forward(*self._prepared(units))
+        if kind == "reward function":
+            return lambda: self._in_process(units)
         if kind == "perplexity":
             batch = self._answers(units)
             return lambda: self._captioner.score(batch)
@@ -133,6 +143,19 @@ class _Limits:
         for start in range(0, len(texts), 2 * BATCH):
             self._model.embed_texts(texts[start : start + 2 * BATCH])
 
+    def _in_process(self, units: Sequence[Unit]) -> list[float]:
+        """A reward function as TRL calls one: an image and a completion for each pair."""
+        pairs = [(unit.image, text) for unit in units for text in unit.texts]
+        scorer = self._scorer
+        rewards: list[float] = []
+        for at in range(0, len(pairs), BATCH):
+            rewards += scorer(pairs[at : at + BATCH])
+        return rewards
+
+    @cached_property
+    def _scorer(self) -> "_OpenClipRewards":
+        return _OpenClipRewards(self._name)
+
     def _answers(self, units: Sequence[Unit]) -> list[Prepared]:
         if self._captioner is None:
             self._captioner = load_perplexity(self._perplexity, device="cpu", dtype="float32")
@@ -142,6 +165,29 @@ class _Limits:
             )
             for unit in units
         ]
+
+
+class _OpenClipRewards:
+    """open_clip as its README shows it, on PIL images and texts."""
+
+    def __init__(self, reference: str) -> None:
+        name = reference.removeprefix("open_clip:")
+        create: Any = open_clip.create_model_and_transforms
+        self._model, _, self._transform = create(name)
+        self._model.eval()
+        self._tokenizer = open_clip.get_tokenizer(name)
+
+    def __call__(self, pairs: Sequence[tuple[bytes, str]]) -> list[float]:
+        """Returns the cosine of each pair."""
+        images = [PIL.Image.open(io.BytesIO(data)).convert("RGB") for data, _ in pairs]
+        with torch.inference_mode():
+            pixels = torch.stack([self._transform(image) for image in images])
+            seen = self._model.encode_image(pixels, normalize=True)
+            read = self._model.encode_text(
+                self._tokenizer([text for _, text in pairs]), normalize=True
+            )
+            cosines: list[float] = (seen * read).sum(dim=1).tolist()
+        return cosines
 
 
 def main(model: str, perplexity: str, pictures: str) -> None:

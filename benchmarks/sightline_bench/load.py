@@ -49,11 +49,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One image, as a file and as base64, and its texts."""
+    """One image, as a file and as base64, and its texts; `is_long`: other than the load's first."""
 
     image: bytes
     image_base64: str
     texts: tuple[str, ...]
+    is_long: bool = False
 
 
 LOADS = {
@@ -61,6 +62,7 @@ LOADS = {
     for load in (
         Load("distinct-1", n_texts=1),
         Load("distinct-20", n_texts=20),
+        Load("groups-8", n_texts=8),
         Load("repeated-images-1", n_texts=1, n_images=256),
         Load("repeated-images-20", n_texts=20, n_images=256),
         Load("repeated-all", n_texts=1, n_images=256, n_captions=256),
@@ -109,7 +111,8 @@ class Stream:
         first = n_caption * load.n_texts * each
         captions = [caption(first + n, long=is_long) for n in range(load.n_texts * each)]
         texts = tuple(" ".join(captions[n : n + each]) for n in range(0, len(captions), each))
-        return Unit(*picture.marked(n_image), texts)
+        is_other = n_image % len(self._pictures) > 0
+        return Unit(*picture.marked(n_image), texts, is_long or is_other)
 
 
 def caption(number: int, *, long: bool = False) -> str:

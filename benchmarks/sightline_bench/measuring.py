@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,9 @@ from sightline_bench.plan import Case, Contender, Pace
 from sightline_bench.summary import Window, of_limit, of_taken
 from sightline_bench.systems import Replicas
 
+_FORWARDS = "sightline_batch_size_sum"
+_HITS = 'sightline_cache_hits_total{cache="embeddings"}'
+_MISSES = 'sightline_cache_misses_total{cache="embeddings"}'
 _UNITS_APART = 1_000_000
 _START_S = 1.0
 _PER_PROCESS = 64
@@ -85,7 +89,8 @@ def _server_window(
 ) -> Window:
     server = arena.servers[contender.server]
     load = contender.load or case.load
-    forwards = _forwards(server) if contender.in_step else 0.0
+    is_ours = contender.server.startswith("sightline")
+    before = _counted(server) if is_ours else Counter[str]()
     begin = time.monotonic() + _START_S + pace.warm_up_s
     used = [process.usage() for process in server.processes]
     orders = _orders(case, contender, arena, begin=begin, end=begin + pace.seconds, rate=rate)
@@ -94,9 +99,15 @@ def _server_window(
     after = [process.usage() for process in server.processes]
     cpu = sum(b.cpu_s - a.cpu_s for a, b in zip(used, after, strict=True)) / elapsed
     memory = sum(each.memory_bytes for each in after)
-    if contender.in_step:
-        forwards = _forwards(server) - forwards
-    window = of_taken(taken, texts=LOADS[load].n_texts, forwards=forwards)
+    counted = _counted(server) if is_ours else Counter[str]()
+    counted.subtract(before)
+    looked_up = counted[_HITS] + counted[_MISSES]
+    window = of_taken(
+        taken,
+        texts=LOADS[load].n_texts,
+        forwards=counted[_FORWARDS],
+        hit_rate=counted[_HITS] / looked_up if looked_up else None,
+    )
     return window.with_usage(cores=cpu, memory_bytes=memory)
 
 
@@ -149,12 +160,15 @@ def _running(what: Replicas | LimitProcess) -> Generator[None]:
         what.halt()
 
 
-def _forwards(server: Replicas) -> float:
-    """Returns how many images and texts the model has seen, from Sightline's metrics."""
-    total = 0.0
+def _counted(server: Replicas) -> Counter[str]:
+    """Returns what Sightline's metrics have counted, over all replicas and labels but the cache."""
+    total: Counter[str] = Counter()
     for port in server.ports:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
             for line in reply.read().decode().splitlines():
-                if line.startswith("sightline_batch_size_sum"):
-                    total += float(line.rpartition(" ")[2])
+                name, _, value = line.rpartition(" ")
+                if name.startswith(_FORWARDS):
+                    total[_FORWARDS] += int(float(value))
+                elif name in (_HITS, _MISSES):
+                    total[name] += int(float(value))
     return total

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Model = Literal["vit-b-32", "tiny"]
-Quantity = Literal["rate", "p50", "p95", "p99", "p50_short", "forwards", "cores", "memory_bytes"]
+Quantity = Literal[
+    "rate", "p50", "p95", "p99", "p50_short", "forwards", "hit_rate", "cores", "memory_bytes"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +83,20 @@ class Claim:
 
 
 def _against_peers(model: Model) -> tuple[Case, ...]:
-    everybody = (LIMIT, FLOOR, OURS, *PEERS, NULL)
-    some = (LIMIT, OURS, *PEERS)
     return (
-        Case(f"{model}, 1 text", model, "distinct-1", 32, everybody),
-        Case(f"{model}, 20 texts", model, "distinct-20", 32, everybody),
-        Case(f"{model}, mixed sizes", model, "mixed-sizes", 32, (FLOOR, OURS, *PEERS)),
-        Case(f"{model}, 16 connections", model, "distinct-1", 16, some),
-        Case(f"{model}, 1 connection", model, "distinct-1", 1, (ONE, OURS, *PEERS)),
-        Case(f"{model}, 8 connections", model, "distinct-1", 8, some),
-        Case(f"{model}, 128 connections", model, "distinct-1", 128, some),
+        Case(f"{model}, 1 text", model, "distinct-1", 32, (LIMIT, FLOOR, OURS, *PEERS, NULL)),
+        Case(f"{model}, 20 texts", model, "distinct-20", 32, (LIMIT, OURS, *PEERS)),
+        Case(f"{model}, 16 connections", model, "distinct-1", 16, (LIMIT, OURS)),
+        Case(f"{model}, 1 connection", model, "distinct-1", 1, (ONE, OURS)),
     )
 
 
 def _alone(model: Model) -> tuple[Case, ...]:
-    cold = Contender("cold", "sightline", "sentence-json", "distinct-1")
-    again = Contender("all repeated", "sightline", "sentence-json", "repeated-all")
+    in_step = replace(OURS, name="in step", in_step=True)
+    half = replace(OURS, load_factor=0.5)
     return (
         Case(f"{model}, repeated images", model, "repeated-images-20", 32, (TEXTS, OURS)),
-        Case(f"{model}, all repeated", model, "distinct-1", 32, (cold, again)),
-        Case(
-            f"{model}, in step",
-            model,
-            "distinct-1",
-            32,
-            (OURS, replace(OURS, name="in step", in_step=True)),
-        ),
+        Case(f"{model}, in step", model, "distinct-1", 32, (in_step,)),
         Case(
             f"{model}, 80 % load",
             model,
@@ -120,10 +110,9 @@ def _alone(model: Model) -> tuple[Case, ...]:
             "distinct-1",
             32,
             (
-                replace(OURS, name="short alone", load_factor=0.5),
-                replace(OURS, name="with long", load="long-texts", load_factor=0.5),
-                replace(OURS, name="with large", load="mixed-sizes", load_factor=0.5),
-                OURS,
+                replace(half, name="short alone"),
+                replace(half, name="with long", load="long-texts"),
+                replace(half, name="with large", load="mixed-sizes"),
             ),
         ),
         Case(
@@ -141,6 +130,30 @@ def _alone(model: Model) -> tuple[Case, ...]:
     )
 
 
+def _everybody_at(model: Model, connections: int) -> Case:
+    name = f"{model}, {connections} connections, everybody"
+    return Case(name, model, "distinct-1", connections, (LIMIT, OURS, *PEERS))
+
+
+def _more(model: Model) -> tuple[Case, ...]:
+    """What no target asks about."""
+    return (
+        *(_everybody_at(model, connections) for connections in (1, 8, 128)),
+        Case(f"{model}, mixed sizes", model, "mixed-sizes", 32, (FLOOR, OURS, *PEERS)),
+    )
+
+
+_ALL_REPEATED = Case(
+    "tiny, all repeated",
+    "tiny",
+    "distinct-1",
+    32,
+    (
+        Contender("cold", "sightline", "sentence-json"),
+        Contender("all repeated", "sightline", "sentence-protobuf", "repeated-all"),
+    ),
+)
+_ALL_REPEATED_VIT = replace(_ALL_REPEATED, name="vit-b-32, all repeated", model="vit-b-32")
 _FORMATS = Case(
     "tiny, formats",
     "tiny",
@@ -159,6 +172,16 @@ _PERPLEXITY = Case(
     32,
     (_limit("perplexity"), Contender("sightline", "sightline", "perplexity-json")),
 )
+_PREFIX = Case(
+    "perplexity, 20 texts",
+    "tiny",
+    "distinct-20",
+    8,
+    (
+        _limit("perplexity", "1 text an image", "distinct-1"),
+        Contender("sightline", "sightline", "perplexity-json"),
+    ),
+)
 _REPLICAS = Case(
     "two replicas",
     "vit-b-32",
@@ -169,16 +192,40 @@ _REPLICAS = Case(
         Contender("two replicas", "sightline-cores", "sentence-json"),
     ),
 )
+_HITS = Case(
+    "two replicas, all repeated",
+    "tiny",
+    "repeated-all",
+    32,
+    (
+        Contender("one core", "sightline-core-0", "sentence-json"),
+        Contender("two replicas", "sightline-cores", "sentence-json"),
+    ),
+)
+_TRAINER = Case(
+    "vit-b-32, a trainer's rewards",
+    "vit-b-32",
+    "groups-8",
+    16,
+    (_limit("reward function", "open_clip in process"), OURS),
+)
 
 CASES: tuple[Case, ...] = (
     *_against_peers("vit-b-32"),
     *_alone("vit-b-32"),
+    _ALL_REPEATED_VIT,
     _REPLICAS,
+    _TRAINER,
     *_against_peers("tiny"),
     *_alone("tiny"),
+    _ALL_REPEATED,
     _FORMATS,
+    _HITS,
     _PERPLEXITY,
+    _PREFIX,
 )
+MORE_CASES: tuple[Case, ...] = (*_more("vit-b-32"), *_more("tiny"))
+"""Run only when asked for."""
 
 
 def _claims_of(model: Model, *, infinity: tuple[float, float]) -> tuple[Claim, ...]:
@@ -187,6 +234,15 @@ def _claims_of(model: Model, *, infinity: tuple[float, float]) -> tuple[Claim, .
         Claim("of Infinity, 1 text", one, "sightline", "infinity", infinity[0]),
         Claim("of Infinity, 20 texts", many, "sightline", "infinity", infinity[1]),
         Claim("of decode + forward", one, "sightline", "decode + forward", 0.85),
+        Claim(
+            "p50 of units beside large images",
+            f"{model}, long neighbours",
+            "with large",
+            "short alone",
+            1.2,
+            quantity="p50_short",
+            at_most=True,
+        ),
         Claim("generator: null server", one, "null server", "sightline", 3.0),
         Claim(
             "of the text-only limit, images repeated",
@@ -224,6 +280,12 @@ def _claims_of(model: Model, *, infinity: tuple[float, float]) -> tuple[Claim, .
             quantity="forwards",
             at_most=True,
         ),
+        *_token_claims(model),
+    )
+
+
+def _token_claims(model: Model) -> tuple[Claim, ...]:
+    return (
         Claim(
             "cost of /token_reward by /sentence_reward, nothing cached",
             f"{model}, token rewards",
@@ -267,6 +329,28 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("multipart of JSON", "tiny, formats", "multipart", "json", 1.3),
     Claim("perplexity of its limit", "perplexity", "sightline", "limit", 0.9),
     Claim("two replicas of one core", "two replicas", "two replicas", "one core", 1.9),
+    Claim(
+        "cache hit rate of two replicas by one",
+        "two replicas, all repeated",
+        "two replicas",
+        "one core",
+        0.98,
+        quantity="hit_rate",
+    ),
+    Claim(
+        "perplexity, 20 texts an image by 1",
+        "perplexity, 20 texts",
+        "sightline",
+        "1 text an image",
+        1.0,
+    ),
+    Claim(
+        "a trainer's rewards, of open_clip in process",
+        "vit-b-32, a trainer's rewards",
+        "sightline",
+        "open_clip in process",
+        1.0,
+    ),
 )
 """The targets of the project, each on a case of `CASES`."""
 
@@ -285,5 +369,5 @@ class Pace:
         return not self.cases or any(word in case.name for word in self.cases)
 
 
-FULL = Pace(seconds=6.0, warm_up_s=2.0, repeats=5)
+FULL = Pace(seconds=5.0, warm_up_s=1.0, repeats=5)
 QUICK = Pace(seconds=1.5, warm_up_s=0.5, repeats=1)

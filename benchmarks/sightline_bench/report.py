@@ -3,12 +3,13 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from sightline_bench.plan import CASES, CLAIMS, Case, Pace
+from sightline_bench.plan import CASES, CLAIMS, MORE_CASES, Case, Pace
 from sightline_bench.summary import Verdict, Window, judge, median_of
 
 _LIBRARIES = ("torch", "transformers", "open_clip_torch", "pillow", "fastapi", "uvicorn")
@@ -25,6 +26,24 @@ class Results:
     def add(self, case: str, contender: str, window: Window) -> None:
         """Appends one window."""
         self.windows.setdefault(case, {}).setdefault(contender, []).append(window)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Results":
+        """Returns what an earlier run left there; empty where none did."""
+        path = folder / "results.json"
+        if not path.exists():
+            return cls()
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        return cls(
+            {
+                case: {name: [_expanded(each) for each in windows] for name, windows in of.items()}
+                for case, of in cases.items()
+            }
+        )
+
+    def without(self, cases: Collection[str]) -> "Results":
+        """Returns the windows of all other cases."""
+        return Results({name: of for name, of in self.windows.items() if name not in cases})
 
     def verdicts(self) -> list[Verdict]:
         """Judges every claim."""
@@ -71,6 +90,11 @@ def _compact(window: Window) -> dict[str, object]:
     return {name: _rounded(value) for name, value in found.items()}
 
 
+def _expanded(found: dict[str, Any]) -> Window:
+    failures = tuple(found.pop("failures", ()))
+    return Window(**found, failures=failures)
+
+
 def _rounded(value: object) -> object:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
@@ -78,7 +102,7 @@ def _rounded(value: object) -> object:
 def markdown(results: Results) -> str:
     """Returns the tables of a run."""
     parts = ["## Targets\n", _targets(results.verdicts())]
-    for case in CASES:
+    for case in (*CASES, *MORE_CASES):
         if case.name in results.windows:
             parts += [f"\n## {case.name}\n", _table(case, results.windows[case.name])]
     return "\n".join(parts) + "\n"

@@ -17,6 +17,7 @@ class Window:
         p50, p95, p99: seconds from asking to the last reply of a unit; None without HTTP.
         p50_short: the same, of units with short texts in small images only.
         forwards: images and texts that the model saw per unit asked for.
+        hit_rate: share of the look-ups of embeddings that found one.
         cores: CPU seconds per second of the server's processes.
         memory_bytes: resident at the end, shared pages counted once.
         failures: the first replies that were no success.
@@ -28,6 +29,7 @@ class Window:
     p99: float | None = None
     p50_short: float | None = None
     forwards: float | None = None
+    hit_rate: float | None = None
     cores: float | None = None
     memory_bytes: int | None = None
     failures: tuple[str, ...] = ()
@@ -42,7 +44,9 @@ def of_limit(units: int, seconds: float, *, texts: int) -> Window:
     return Window(rate=units * texts / seconds, p50=seconds / units)
 
 
-def of_taken(taken: Sequence[Taken], *, texts: int, forwards: float) -> Window:
+def of_taken(
+    taken: Sequence[Taken], *, texts: int, forwards: float = 0.0, hit_rate: float | None = None
+) -> Window:
     """Returns a window from what the generator's processes saw.
 
     The rate of a connection is its whole cycles by the time they took, which does not depend on
@@ -67,6 +71,7 @@ def of_taken(taken: Sequence[Taken], *, texts: int, forwards: float) -> Window:
         p99=percentile(latencies, 0.99),
         p50_short=percentile(sorted(short), 0.50),
         forwards=forwards / asked,
+        hit_rate=hit_rate,
         failures=tuple(failures[:3]),
     )
 

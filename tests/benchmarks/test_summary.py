@@ -5,8 +5,8 @@ import pytest
 from sightline_bench.client import Taken
 from sightline_bench.dialect import DIALECTS
 from sightline_bench.load import LOADS
-from sightline_bench.plan import CASES, CLAIMS, Claim
-from sightline_bench.report import Results, markdown
+from sightline_bench.plan import CASES, CLAIMS, FULL, MORE_CASES, Claim
+from sightline_bench.report import Results, markdown, write
 from sightline_bench.summary import Window, judge, of_taken, percentile
 
 
@@ -63,8 +63,18 @@ def test_every_claim_is_about_contenders_that_run():
 
 
 def test_every_contender_speaks_a_known_dialect_on_a_known_load():
-    kinds = {"forward", "floor", "texts", "one", "perplexity"}
-    for case in CASES:
+    kinds = {"forward", "floor", "texts", "one", "perplexity", "reward function"}
+    for case in (*CASES, *MORE_CASES):
         for each in case.contenders:
             assert each.dialect in (kinds if each.server == "limit" else DIALECTS)
             assert (each.load or case.load) in LOADS
+
+
+def test_a_run_of_some_cases_keeps_the_others(tmp_path):
+    results = Results()
+    results.add("old", "sightline", Window(12.5, p50=0.25, failures=("HTTP/1.1 500",)))
+    results.add("new", "sightline", Window(1.0, hit_rate=0.5))
+    write(results, FULL, tmp_path)
+    kept = Results.read(tmp_path).without(["new"])
+    assert kept.windows == {"old": results.windows["old"]}
+    assert Results.read(tmp_path / "nowhere").windows == {}
