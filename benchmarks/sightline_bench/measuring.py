@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def _server_window(
     begin = time.monotonic() + _START_S + pace.warm_up_s
     used = [process.usage() for process in server.processes]
     orders = _orders(case, contender, arena, begin=begin, end=begin + pace.seconds, rate=rate)
-    taken = _run(orders)
+    taken = generate(orders)
     elapsed = time.monotonic() - (begin - _START_S - pace.warm_up_s)
     after = [process.usage() for process in server.processes]
     cpu = sum(b.cpu_s - a.cpu_s for a, b in zip(used, after, strict=True)) / elapsed
@@ -133,7 +133,8 @@ def _orders(
     ]
 
 
-def _run(orders: list[Order]) -> list[Taken]:
+def generate(orders: Sequence[Order]) -> list[Taken]:
+    """Carries the orders out, each in a process of its own, and returns what each has seen."""
     command = [sys.executable, "-m", "sightline_bench.client"]
     clients = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -70,6 +70,9 @@ class Starter:
             return Replicas((self._sightline(name),))
         if name == "sightline-uncached":
             return Replicas((self._sightline(name, more=("--embedding-cache-bytes", "0")),))
+        if name == "sightline-small-caches":
+            small = ("--embedding-cache-bytes", str(16 << 20), "--image-store-bytes", str(16 << 20))
+            return Replicas((self._sightline(name, more=small),))
         if name == "sightline-core-0":
             return Replicas((self._sightline(name, cores=(0,)),))
         if name == "sightline-cores":
