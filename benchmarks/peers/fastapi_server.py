@@ -6,6 +6,7 @@ As its users write one: a plain function per request, which FastAPI runs on a th
 import argparse
 import base64
 import io
+from typing import Any
 
 import open_clip
 import torch
@@ -25,7 +26,8 @@ class Question(BaseModel):
 def create_app(folder: str) -> FastAPI:
     """Returns the app with its model loaded."""
     name = f"local-dir:{folder}"
-    model, _, transform = open_clip.create_model_and_transforms(name)
+    create: Any = open_clip.create_model_and_transforms  # typed as one tuple of everything
+    model, _, transform = create(name)
     model.eval()
     tokenizer = open_clip.get_tokenizer(name)
     app = FastAPI()

@@ -19,12 +19,17 @@ from sightline_bench.systems import Starter
 from sightline_bench.weights import folders, write_model
 
 ROOT = Path(__file__).parents[2]
-_TERMINATED = 143
+_SIGNALLED = 128
+
+
+def _stop(number: int, _: object) -> None:
+    """Leaves by an exception, so that the servers are stopped."""
+    sys.exit(_SIGNALLED + number)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs what was asked for; returns the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that servers are stopped
+    signal.signal(signal.SIGTERM, _stop)
     options = _options(argv)
     pace = replace(
         QUICK if options.quick else FULL,

@@ -134,7 +134,8 @@ def _falls(row: str, least: float, scores: Scores) -> Finding:
     if before == 0:
         return Finding(False, "the base hallucinates nothing")
     fall = 1 - after / before
-    return Finding(fall >= least, f"{before:.1%} to {after:.1%}, {fall:.0%} lower")
+    way = "lower" if fall >= 0 else "higher"
+    return Finding(fall >= least, f"{before:.1%} to {after:.1%}, {abs(fall):.0%} {way}")
 
 
 def _rises(row: str, figure: str, points: float, scores: Scores) -> Finding:
