@@ -8,7 +8,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sightline_bench.client import Order, Taken
@@ -57,7 +57,7 @@ def measure(case: Case, arena: Arena, pace: Pace, record: Record) -> None:
 
 
 def _window(
-    case: Case, contender: Contender, arena: Arena, pace: Pace, rates: Mapping[str, float]
+    case: Case, contender: Contender, arena: Arena, pace: Pace, rates: dict[str, float]
 ) -> Window:
     if contender.server == "limit":
         return _limit_window(case, contender, arena, pace)
@@ -65,7 +65,10 @@ def _window(
     with _running(server):
         rate = 0.0
         if contender.load_factor:
-            rate = contender.load_factor * (rates.get("sightline") or _probe(case, arena, pace))
+            closed = replace(contender, name="sightline", load=None, load_factor=0.0)
+            if closed.name not in rates:
+                rates[closed.name] = _server_window(case, closed, arena, pace, 0.0).rate
+            rate = contender.load_factor * rates[closed.name] / LOADS[case.load].n_texts
         return _server_window(case, contender, arena, pace, rate)
 
 
@@ -75,13 +78,6 @@ def _limit_window(case: Case, contender: Contender, arena: Arena, pace: Pace) ->
     with _running(arena.limit):
         taken = arena.limit.run(order)
     return of_limit(taken.units, taken.seconds, texts=LOADS[load].n_texts)
-
-
-def _probe(case: Case, arena: Arena, pace: Pace) -> float:
-    """The closed-loop rate, where no window has shown it yet, in units per second."""
-    ours = next(each for each in case.contenders if each.name == "sightline")
-    window = _server_window(case, ours, arena, pace, 0.0)
-    return window.rate / LOADS[case.load].n_texts
 
 
 def _server_window(

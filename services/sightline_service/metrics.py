@@ -7,7 +7,7 @@ owns are read when they are asked for.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -98,6 +98,7 @@ class Metrics:
         self._stage_seconds = self._histogram(
             "stage_duration_seconds", "Parse, prepare, finish, or one forward pass.", "stage"
         )
+        self._stages = {stage: self._stage_seconds.labels(stage) for stage in get_args(Stage)}
         self._load_seconds = Gauge(
             "sightline_model_load_seconds",
             "Time to load a model.",
@@ -132,7 +133,7 @@ class Metrics:
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Times one piece of CPU work."""
-        self._stage_seconds.labels(stage).observe(seconds)
+        self._stages[stage].observe(seconds)
 
     def observe_batch(self, model: str, report: BatchReport) -> None:
         """Records one batch."""
@@ -140,8 +141,9 @@ class Metrics:
         self._batch_cost.labels(model, report.lane).inc(report.cost)
         self._batch_retries.labels(model, report.lane).inc(report.retries)
         self._stage_seconds.labels("forward").observe(report.forward_s)
+        queue_wait = self._queue_wait.labels(model, report.lane)
         for wait in report.waits_s:
-            self._queue_wait.labels(model, report.lane).observe(wait)
+            queue_wait.observe(wait)
 
     def observe_load(self, model: str, seconds: float) -> None:
         """Records how long a model took to load."""

@@ -26,12 +26,12 @@ class TraceMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app and exports what was recorded."""
-        if scope["type"] != "http":
+        if self._export is None or scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         endpoint = endpoint_of(scope["path"])
         context = TraceContext.read(Headers(scope=scope).get("traceparent", ""))
-        if self._export is None or endpoint in _UNTRACED or not context.sampled:
+        if endpoint in _UNTRACED or not context.sampled:
             await self._app(scope, receive, send)
             return
         status = 0
