@@ -23,6 +23,8 @@ EXAMPLES = {
     errors.WorkerDiedError: ("detector",),
     errors.BatcherClosedError: ("detector",),
     errors.ImageNotFoundError: ("ab" * 32,),
+    errors.ImageUrlRefusedError: ("host 'inside' is not listed",),
+    errors.ImageFetchError: ("its host answered 404",),
     errors.ImageRequiredError: ("hf:llava",),
     errors.ImageNotTakenError: ("hf:gpt2",),
     errors.ResultCountError: (3, 2),

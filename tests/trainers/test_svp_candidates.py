@@ -334,7 +334,7 @@ def test_the_prompts_are_those_of_the_papers_appendix():
 def test_every_recipe_is_a_configuration_with_the_papers_counts(recipe):
     config = read_config(Config, recipe, [])
     images = config.data.limit
-    assert config.projection.k == {"world_svp": 2, "llava_ov_7b_svp": 1}.get(recipe.stem, 4)
+    assert config.projection.k == {"world_svp": 1, "llava_ov_7b_svp": 1}.get(recipe.stem, 4)
     if recipe.stem != "world_svp":
         chosen = {1000: 4000, 2000: 2000}[images]
         assert images * config.projection.k == chosen

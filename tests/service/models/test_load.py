@@ -243,7 +243,7 @@ def test_a_tag_decides_preprocessing_and_activation(tagged, mixed_images):
         pixels = transform(mixed_images[0])[None]
         expected = reference.encode_image(pixels, normalize=True).numpy()
     ours = served.embed_images([served.prepare_image(mixed_images[0])])
-    np.testing.assert_allclose(ours, expected, atol=2e-6)
+    np.testing.assert_allclose(ours, expected, atol=1e-3)  # resized on bytes: test_byte_resize.py
     assert served.info.revision.startswith("sha256:")
 
 
