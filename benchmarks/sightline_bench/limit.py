@@ -37,8 +37,9 @@ class LimitOrder:
 
     Attributes:
         kind: "forward": images and texts, prepared beforehand; "floor": with decoding, resizing
-            and tokenising; "texts": only texts; "one": a batch of one; "perplexity"; "reward
-            function": what a trainer would run itself, which sees an image once per text.
+            and tokenising; "texts": only texts; "one": a batch of one; "perplexity" and
+            "perplexity floor": answers, prepared beforehand or not; "reward function": what a
+            trainer would run itself, which sees an image once per text.
         load: names one of `LOADS`.
         start: the number of the first unit.
         seconds: how long.
@@ -123,6 +124,8 @@ class _Limits:
             return lambda: self._forward(*self._prepared(units))
         if kind == "reward function":
             return lambda: self._in_process(units)
+        if kind == "perplexity floor":
+            return lambda: self._scored(units)
         if kind == "perplexity":
             batch = self._answers(units)
             return lambda: self._captioner.score(batch)
@@ -142,6 +145,10 @@ class _Limits:
             self._model.embed_images(images)
         for start in range(0, len(texts), 2 * BATCH):
             self._model.embed_texts(texts[start : start + 2 * BATCH])
+
+    def _scored(self, units: Sequence[Unit]) -> object:
+        batch = self._answers(units)
+        return self._captioner.score(batch)
 
     def _in_process(self, units: Sequence[Unit]) -> list[float]:
         """A reward function as TRL calls one: an image and a completion for each pair."""

@@ -170,7 +170,11 @@ _PERPLEXITY = Case(
     "tiny",
     "distinct-1",
     32,
-    (_limit("perplexity"), Contender("sightline", "sightline", "perplexity-json")),
+    (
+        _limit("perplexity"),
+        _limit("perplexity floor", "decode + forward"),
+        Contender("sightline", "sightline", "perplexity-json"),
+    ),
 )
 _PREFIX = Case(
     "perplexity, 20 texts",

@@ -63,7 +63,15 @@ def test_every_claim_is_about_contenders_that_run():
 
 
 def test_every_contender_speaks_a_known_dialect_on_a_known_load():
-    kinds = {"forward", "floor", "texts", "one", "perplexity", "reward function"}
+    kinds = {
+        "forward",
+        "floor",
+        "texts",
+        "one",
+        "perplexity",
+        "perplexity floor",
+        "reward function",
+    }
     for case in (*CASES, *MORE_CASES):
         for each in case.contenders:
             assert each.dialect in (kinds if each.server == "limit" else DIALECTS)
