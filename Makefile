@@ -30,7 +30,7 @@ test-slow: install ## what the default suite leaves out for time
 
 test-deploy: install ## chart, images and a deployment under faults; brings its tools, podman too where you are root
 	tests/deploy/tools.sh build/deploy $(UV) $(BIN)/python
-	$(TEST_ENV) PATH="$(CURDIR)/build/deploy/bin:$(CURDIR)/$(BIN):$(PATH)" PYTHONPATH=build/deploy/python \
+	$(TEST_ENV) PATH="$(CURDIR)/build/deploy/bin:$(CURDIR)/$(BIN):$(PATH)" PYTHONPATH="$(CURDIR)/build/deploy/python" \
 		$(BIN)/pytest -q -n 2 --dist loadfile --durations=10 tests/deploy
 
 test-faults: install ## break a running service on purpose: faults, hostile bytes, generated cases
