@@ -131,7 +131,7 @@ def _alone(model: Model) -> tuple[Case, ...]:
 
 
 def _everybody_at(model: Model, connections: int) -> Case:
-    name = f"{model}, {connections} connections, everybody"
+    name = f"{model}, everybody at {connections} connections"
     return Case(name, model, "distinct-1", connections, (LIMIT, OURS, *PEERS))
 
 
@@ -373,5 +373,5 @@ class Pace:
         return not self.cases or any(word in case.name for word in self.cases)
 
 
-FULL = Pace(seconds=5.0, warm_up_s=1.0, repeats=5)
+FULL = Pace(seconds=5.0, warm_up_s=0.5, repeats=5)
 QUICK = Pace(seconds=1.5, warm_up_s=0.5, repeats=1)
