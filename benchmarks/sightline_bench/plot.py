@@ -29,7 +29,7 @@ def write_plot(results: Results, path: Path) -> None:
 
 
 def _bars(axis: Axes, case: str, windows: Mapping[str, Sequence[Window]]) -> None:
-    names = [name for name in _ORDER if name in windows]
+    names = [name for name in _ORDER if median_of(windows.get(name, ()), "rate")]
     rates = [median_of(windows[name], "rate") or 0.0 for name in names]
     colours = ["#c44e52" if name == "sightline" else "#8da0b3" for name in names]
     bars = axis.barh(names[::-1], rates[::-1], color=colours[::-1])

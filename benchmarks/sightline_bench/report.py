@@ -130,10 +130,11 @@ def _table(case: Case, windows: Mapping[str, Sequence[Window]]) -> str:
     for contender in case.contenders:
         of = windows.get(contender.name, ())
         times = [_ms(median_of(of, quantity)) for quantity in ("p50", "p95", "p99")]
+        rate = median_of(of, "rate")  # none where no connection ended a cycle, or in open loop
         cores = median_of(of, "cores")
         memory = median_of(of, "memory_bytes")
         rows.append(
-            f"| {contender.name} | {median_of(of, 'rate') or 0:.1f} | {' | '.join(times)} | "
+            f"| {contender.name} | {format(rate, '.1f') if rate else '-'} | {' | '.join(times)} | "
             f"{'-' if cores is None else format(cores, '.2f')} | "
             f"{'-' if memory is None else round(memory / 1e6)} |"
         )
