@@ -11,7 +11,7 @@ RUN    := $(BIN)/python -m
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-deploy test-faults test-groundingdino soak families check format lint types imports audit extras lock openapi proto bench world build clean
+.PHONY: help install demo test test-slow test-gpu test-deploy test-faults test-groundingdino soak families check format lint types imports audit extras lock openapi proto bench world build clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,6 +27,9 @@ test: install ## the default suite: no network, no GPU
 
 test-slow: install ## what the default suite leaves out for time
 	$(TEST_ENV) $(BIN)/pytest -q -m "slow and not gpu"
+
+test-gpu: install ## what needs a CUDA device: scores there beside the CPU's
+	$(TEST_ENV) $(BIN)/pytest -q -m gpu
 
 test-deploy: install ## chart, images and a deployment under faults; brings its tools, podman too where you are root
 	tests/deploy/tools.sh build/deploy $(UV) $(BIN)/python

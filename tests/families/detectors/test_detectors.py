@@ -125,11 +125,11 @@ def folder(tmp_path_factory):
 def load(folder):
     loaded = {}
 
-    def of(name, dtype="float32"):
-        if (name, dtype) not in loaded:
-            reference = f"hf:{folder(name)}"
-            loaded[name, dtype] = load_detector(reference, device="cpu", dtype=dtype)
-        return loaded[name, dtype]
+    def of(name, dtype="float32", device="cpu"):
+        key = (name, dtype, device)
+        if key not in loaded:
+            loaded[key] = load_detector(f"hf:{folder(name)}", device=device, dtype=dtype)
+        return loaded[key]
 
     return of
 
@@ -210,6 +210,19 @@ def test_bfloat16_stays_near_float32(name, load, pictures):
     assert load(name, "bfloat16").info.dtype == "bfloat16"
     assert as_rows(half) != as_rows(full)
     assert half[0].score == pytest.approx(full[0].score, abs=BFLOAT16_TOLERANCE)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float32", 1e-3), ("float16", BFLOAT16_TOLERANCE), ("bfloat16", BFLOAT16_TOLERANCE)],
+)
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_gpu_detects_as_the_cpu_does(name, dtype, tolerance, load, pictures):
+    detector = load(name, dtype, "cuda")
+    assert detector.info.dtype == dtype
+    best, expected = found(detector, pictures[0])[0], found(load(name), pictures[0])[0]
+    assert best.score == pytest.approx(expected.score, abs=tolerance)
 
 
 def test_each_family_has_a_provenance_of_its_own(load):

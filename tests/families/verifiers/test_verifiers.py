@@ -47,12 +47,13 @@ def folder(tmp_path_factory):
 def load(folder):
     loaded = {}
 
-    def of(name, dtype="float32"):
-        if (name, dtype) not in loaded:
+    def of(name, dtype="float32", device="cpu"):
+        key = (name, dtype, device)
+        if key not in loaded:
             prefix = "open_clip:local-dir" if name.startswith("open_clip") else "hf"
             reference = f"{prefix}:{folder(name)}"
-            loaded[name, dtype] = load_similarity(reference, device="cpu", dtype=dtype)
-        return loaded[name, dtype]
+            loaded[key] = load_similarity(reference, device=device, dtype=dtype)
+        return loaded[key]
 
     return of
 
@@ -130,6 +131,22 @@ def test_bfloat16_stays_near_float32(name, load, pictures):
     assert load(name, "bfloat16").info.dtype == "bfloat16"
     difference = np.abs(half[0] @ half[1].T - full[0] @ full[1].T).max()
     assert 0 < difference < BFLOAT16_TOLERANCE
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float32", 1e-3), ("float16", BFLOAT16_TOLERANCE), ("bfloat16", BFLOAT16_TOLERANCE)],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gpu_scores_as_the_cpu_does(name, dtype, tolerance, load, pictures):
+    ours, theirs = load(name, dtype, "cuda"), load(name)
+    assert ours.info.dtype == dtype
+    found, expected = (
+        images @ texts.T
+        for images, texts in (embedded(model, pictures, CAPTIONS) for model in (ours, theirs))
+    )
+    assert np.abs(found - expected).max() < tolerance
 
 
 def test_each_family_has_a_provenance_of_its_own(load):
