@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -129,7 +129,12 @@ class SingleFlight(Generic[Key, Value]):
         flight: _Flight[Key, Value] = _Flight(keys, asyncio.create_task(fly()))
         for key in keys:
             self._flights[key] = flight
-        flight.task.add_done_callback(lambda _: self._forget(flight))
+        flight.task.add_done_callback(lambda task: self._land(flight, task))
+
+    def _land(self, flight: _Flight[Key, Value], task: asyncio.Task[Any]) -> None:
+        self._forget(flight)
+        if not task.cancelled():
+            task.exception()  # looked at even if its last caller left in the same moment
 
     def _leave(self, flight: _Flight[Key, Value]) -> None:
         flight.waiters -= 1

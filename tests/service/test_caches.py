@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
@@ -132,6 +133,27 @@ async def test_when_the_last_caller_leaves_the_work_is_cancelled():
     assert work.cancelled == 1
     work.may_end.set()
     assert await flights.run(["a"], work) == ["A"]
+
+
+async def test_a_failure_in_the_moment_when_the_last_caller_leaves_is_nobodys_complaint():
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    flights, fail = SingleFlight[str, str](), asyncio.Event()
+
+    async def work(_):
+        await fail.wait()
+        raise ValueError
+
+    caller = asyncio.create_task(flights.run(["a"], work))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    fail.set()
+    await asyncio.sleep(0)  # the work has failed, and its caller does not know yet
+    caller.cancel()
+    await asyncio.wait({caller})
+    del caller
+    gc.collect()
+    assert not complaints
 
 
 def test_a_copied_exception_keeps_its_data():
