@@ -5,8 +5,6 @@ A process that stays: it reads an order per line (JSON) from standard input and 
 
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ import PIL.Image
 import torch
 
 from sightline_bench.load import LOADS, Stream, Unit
+from sightline_bench.process import Session
 from sightline_service.images import DecodeLimits, decode_image
 from sightline_service.models.load import load_perplexity, load_similarity
 from sightline_service.models.protocols import Prepared, SimilarityModel
@@ -59,7 +58,7 @@ class LimitTaken:
     seconds: float
 
 
-class LimitProcess:
+class LimitProcess(Session):
     """The process, seen from outside."""
 
     def __init__(self, model: str, perplexity: str, pictures: Path, log: Path) -> None:
@@ -79,14 +78,6 @@ class LimitProcess:
         self._process.stdin.write(json.dumps(asdict(order)) + "\n")
         self._process.stdin.flush()
         return LimitTaken(**json.loads(self._process.stdout.readline()))
-
-    def halt(self) -> None:
-        """Takes it off the cores."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Lets it run again."""
-        os.killpg(self._process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends it."""

@@ -143,17 +143,12 @@ def _more(model: Model) -> tuple[Case, ...]:
     )
 
 
-_ALL_REPEATED = Case(
-    "tiny, all repeated",
-    "tiny",
-    "distinct-1",
-    32,
-    (
-        Contender("cold", "sightline", "sentence-json"),
-        Contender("all repeated", "sightline", "sentence-protobuf", "repeated-all"),
-    ),
-)
-_ALL_REPEATED_VIT = replace(_ALL_REPEATED, name="vit-b-32, all repeated", model="vit-b-32")
+def _all_repeated(model: Model) -> Case:
+    cold = Contender("cold", "sightline", "sentence-json")
+    warm = Contender("all repeated", "sightline", "sentence-protobuf", "repeated-all")
+    return Case(f"{model}, all repeated", model, "distinct-1", 32, (cold, warm))
+
+
 _FORMATS = Case(
     "tiny, formats",
     "tiny",
@@ -186,26 +181,12 @@ _PREFIX = Case(
         Contender("sightline", "sightline", "perplexity-json"),
     ),
 )
-_REPLICAS = Case(
-    "two replicas",
-    "vit-b-32",
-    "distinct-1",
-    32,
-    (
-        Contender("one core", "sightline-core-0", "sentence-json"),
-        Contender("two replicas", "sightline-cores", "sentence-json"),
-    ),
+_ONE_AND_TWO = (
+    Contender("one core", "sightline-core-0", "sentence-json"),
+    Contender("two replicas", "sightline-cores", "sentence-json"),
 )
-_HITS = Case(
-    "two replicas, all repeated",
-    "tiny",
-    "repeated-all",
-    32,
-    (
-        Contender("one core", "sightline-core-0", "sentence-json"),
-        Contender("two replicas", "sightline-cores", "sentence-json"),
-    ),
-)
+_REPLICAS = Case("two replicas", "vit-b-32", "distinct-1", 32, _ONE_AND_TWO)
+_HITS = Case("two replicas, all repeated", "tiny", "repeated-all", 32, _ONE_AND_TWO)
 _TRAINER = Case(
     "vit-b-32, a trainer's rewards",
     "vit-b-32",
@@ -217,12 +198,12 @@ _TRAINER = Case(
 CASES: tuple[Case, ...] = (
     *_against_peers("vit-b-32"),
     *_alone("vit-b-32"),
-    _ALL_REPEATED_VIT,
+    _all_repeated("vit-b-32"),
     _REPLICAS,
     _TRAINER,
     *_against_peers("tiny"),
     *_alone("tiny"),
-    _ALL_REPEATED,
+    _all_repeated("tiny"),
     _FORMATS,
     _HITS,
     _PERPLEXITY,

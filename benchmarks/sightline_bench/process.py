@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _START_S = 300.0
 _STOP_S = 20.0
@@ -32,7 +33,21 @@ class Usage:
     memory_bytes: int
 
 
-class ServerProcess:
+class Session:
+    """A process that leads a session of its own."""
+
+    _process: "subprocess.Popen[Any]"
+
+    def halt(self) -> None:
+        """Takes its processes off the cores, so that they do not disturb others."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets them run again."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+
+class ServerProcess(Session):
     """One server with all the processes that it starts.
 
     Args:
@@ -82,14 +97,6 @@ class ServerProcess:
                 end = self._log.read_text(errors="replace")[-2000:]
                 raise StartError(f"{self._name} failed:\n{end}")
             time.sleep(0.2)
-
-    def halt(self) -> None:
-        """Takes its processes off the cores, so that they do not disturb others."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Lets it run again."""
-        os.killpg(self._process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends all its processes."""

@@ -3,10 +3,11 @@
 import logging
 import time
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline_proto import ENDPOINTS
 from sightline_service.metrics import Metrics
+from sightline_service.middleware.status import StatusNote
 
 log = logging.getLogger("sightline_service.access")
 
@@ -30,18 +31,11 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        status = 0
-
-        async def send_noting_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        noted = StatusNote(send)
         try:
-            await self._app(scope, receive, send_noting_status)
+            await self._app(scope, receive, noted)
         finally:
-            self._record(scope, status, time.monotonic() - started)
+            self._record(scope, noted.status, time.monotonic() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"]

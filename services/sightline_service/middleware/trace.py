@@ -3,10 +3,11 @@
 import time
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline_service.logs import request_id
 from sightline_service.middleware.access import endpoint_of
+from sightline_service.middleware.status import StatusNote
 from sightline_service.tracing import Exporter, FinishedTrace, Trace, TraceContext, tracing
 
 _UNTRACED = frozenset({"health", "other"})
@@ -34,22 +35,15 @@ class TraceMiddleware:
         if endpoint in _UNTRACED or not context.sampled:
             await self._app(scope, receive, send)
             return
-        status = 0
-
-        async def send_noting_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        noted = StatusNote(send)
         trace = Trace(context, f"{scope['method']} {endpoint}", time.monotonic())
         try:
             with tracing(trace):
-                await self._app(scope, receive, send_noting_status)
+                await self._app(scope, receive, noted)
         finally:
             attributes = {
                 "http.request.method": scope["method"],
-                "http.response.status_code": status,
+                "http.response.status_code": noted.status,
                 "sightline.request_id": request_id.get() or "",
             }
             self._export(FinishedTrace(trace, time.monotonic(), attributes))
