@@ -22,7 +22,7 @@ from sightline_service.middleware.failures import FailuresMiddleware
 from sightline_service.middleware.request_id import RequestIdMiddleware
 from sightline_service.middleware.trace import TraceMiddleware
 from sightline_service.openapi import document
-from sightline_service.routes import scoring_router
+from sightline_service.routes import DirectRoutes, scoring_router
 from sightline_service.served import Models
 from sightline_service.service import Loader, Service
 from sightline_service.settings import Settings
@@ -96,6 +96,7 @@ def _middleware(service: Service, export: Exporter | None) -> Sequence[Middlewar
             max_body_bytes=settings.max_body_bytes,
         ),
         Middleware(DeadlineMiddleware, timeout_s=settings.request_timeout_s),
+        Middleware(DirectRoutes),
     )
 
 

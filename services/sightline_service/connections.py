@@ -1,11 +1,14 @@
 """Connections may not be held for nothing. Knows uvicorn's protocol; knows no requests' content."""
 
 import asyncio
+import re
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_MAX_HEAD_BYTES = 64 * 1024
+_UPGRADE = re.compile(rb"(?i)(?<=\n)upgrade(?=:)")
 
 
 class ConnectionConfig(uvicorn.Config):
@@ -31,15 +34,19 @@ class ConnectionConfig(uvicorn.Config):
         self.max_connections = max_connections
 
 
-class BoundedProtocol(H11Protocol):
+class BoundedProtocol(HttpToolsProtocol):
     """HTTP/1.1 that closes a connection whose request does not begin to make sense in time.
 
     The body has the request's own deadline, and silence between requests uvicorn's; what neither
-    covers is a head that arrives by a byte a minute, or never.
+    covers is a head that arrives by a byte a minute, or never, or never ends.
     """
 
     _config: ConnectionConfig
     _head_is_late: asyncio.TimerHandle | None = None
+    _head_begun = False
+    _head_bytes = 0
+    _body_open = False
+    _unanswered = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
         """Opens the connection, or closes it where there are too many."""
@@ -53,17 +60,39 @@ class BoundedProtocol(H11Protocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Reads; from the first byte of a head, its last must come in time."""
-        super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
+        """Reads; from the first byte of a head, its last must come in time, and soon enough."""
+        in_body = self._body_open or self._unanswered
+        super().data_received(data if in_body else _staying(data))
+        if self._body_open or (self._unanswered and not self._head_begun):
+            return
+        self._head_bytes += len(data)
+        if not self._unanswered:
             self._expect_head()
-        else:
-            self._forget_head()
+        if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The head is longer than {_MAX_HEAD_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Takes the first byte of a head."""
+        self._head_begun, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Takes the last byte of a head."""
+        self._head_begun, self._body_open = False, True
+        self._unanswered += 1
+        self._forget_head()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Takes the last byte of a body."""
+        self._body_open = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Turns to the next request, whose head may have begun to arrive already."""
+        self._unanswered -= 1
         super().on_response_complete()
-        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+        if self._head_begun and not self._unanswered:
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,5 +111,17 @@ class BoundedProtocol(H11Protocol):
 
     def _close_late(self) -> None:
         self._head_is_late = None
-        if self.conn.their_state is h11.IDLE:
+        if not self._unanswered:
             self.transport.close()
+
+
+def _staying(data: bytes) -> bytes:
+    """Returns `data`, which begins in a head, without its offer to change the protocol.
+
+    A server may pass over it, as this one does; the parser would take the body for bytes of the
+    other protocol. Java's client makes the offer with its first request.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    kept, n_offers = _UPGRADE.subn(b"x-upgrade", head)
+    return kept + data[len(head) :] if n_offers else data

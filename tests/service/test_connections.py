@@ -107,3 +107,46 @@ async def test_with_a_certificate_the_service_speaks_https(certificate):
         async with httpx.AsyncClient(verify=context) as client:
             answer = await client.get(f"https://127.0.0.1:{port}/healthz")
     assert answer.json() == {"status": "ok"}
+
+
+async def replies(port: int, *requests: bytes) -> bytes:
+    """What comes back for requests that are sent one after the other on one connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for request in requests:
+        writer.write(request)
+        await asyncio.sleep(0.1)
+    writer.write_eof()
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
+
+
+async def test_a_head_without_end_is_refused_however_fast_it_comes():
+    async with serving(head_timeout_s=5) as port:
+        endless = b"GET /healthz HTTP/1.1\r\nx-long: " + b"a" * 100_000
+        assert await seconds_until_closed(port, endless) < 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(endless)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        writer.close()
+
+
+async def test_an_offer_of_another_protocol_is_passed_over_and_the_body_read():
+    body = b'{"items":[{"texts":["a"]}]}'
+    head = b"POST /perplexity HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUPGRADE: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n"
+    async with serving() as port:
+        answered = await replies(port, head + offer + body, head + b"\r\n" + body)
+    assert answered.count(b"HTTP/1.1 200") == 2
+    assert answered.count(b'"perplexity":') == 4  # of each text and of its one sentence
+
+
+async def test_requests_that_do_not_wait_for_answers_get_them_in_order():
+    body = b'{"items":[{"texts":["a"]}]}'
+    post = b"POST /perplexity HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(head_timeout_s=0.3) as port:
+        answered = await replies(port, post + get + post + get[:20], get[20:])
+    assert answered.count(b"HTTP/1.1 200") == 4
+    assert answered.index(b'"perplexity"') < answered.index(b'"status"')

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline_service.errors import UnauthorizedError
 from sightline_service.fairness import caller
 from sightline_service.keys import KeyRing
+from sightline_service.middleware.headers import header
 
 
 class AuthMiddleware:
@@ -41,13 +41,13 @@ class AuthMiddleware:
         if not self._keys.asks:
             host, _ = scope.get("client") or ("", 0)
             return str(host)
-        name = self._keys.holder(_key_in(Headers(scope=scope)))
+        name = self._keys.holder(_key_in(scope))
         if name is None:
             raise UnauthorizedError
         return name
 
 
-def _key_in(headers: Headers) -> bytes:
-    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+def _key_in(scope: Scope) -> bytes:
+    scheme, _, credentials = (header(scope, b"authorization") or "").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""
-    return (bearer or headers.get("x-api-key", "")).encode("latin-1")  # as it came
+    return (bearer or header(scope, b"x-api-key") or "").encode("latin-1")  # as it came

@@ -3,12 +3,13 @@
 import asyncio
 import math
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightline_service.errors import DeadlineExceededError, InvalidFieldError
+from sightline_service.middleware.headers import header
 
-HEADER = "x-request-timeout"
+_LOOK_AFTER_S = 0.1
+"""Whoever is answered sooner never costs the task that watches the line."""
 
 
 class DeadlineMiddleware:
@@ -35,25 +36,22 @@ class DeadlineMiddleware:
             return
         timeout_s = min(self._timeout_s, _asked_for(scope))
         line = _Line(receive, send)
-        work = asyncio.ensure_future(self._app(scope, line.receive, line.send))
-        hang_up = asyncio.ensure_future(line.hung_up())
-        tasks = {work, hang_up}
         try:
-            done, _ = await asyncio.wait(
-                tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            async with asyncio.timeout(timeout_s) as deadline:
+                await self._app(scope, line.receive, line.send)
+        except TimeoutError:
+            if deadline.expired():
+                raise DeadlineExceededError(timeout_s) from None
+            raise
+        except asyncio.CancelledError:
+            if not line.was_left:
+                raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-        if not done and work.cancelled():
-            raise DeadlineExceededError(timeout_s)
-        if hang_up not in done:
-            work.result()
+            line.close()
 
 
 def _asked_for(scope: Scope) -> float:
-    given = Headers(scope=scope).get(HEADER)
+    given = header(scope, b"x-request-timeout")
     if given is None:
         return math.inf
     try:
@@ -69,21 +67,29 @@ def _asked_for(scope: Scope) -> float:
 
 
 class _Line:
-    """The connection, watched for its caller hanging up once the body is read."""
+    """The connection, watched for its caller hanging up once the body is read.
+
+    Attributes:
+        was_left: the caller left before the answer, and the running task was cancelled for it.
+    """
 
     def __init__(self, receive: Receive, send: Send) -> None:
+        self.was_left = False
         self._receive = receive
         self._send = send
-        self._body_read = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._look: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._answered = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._body_read.set()
-            await _forever()
-        if not message.get("more_body", False):
-            self._body_read.set()
+            self._leave()
+            await asyncio.Event().wait()  # until the cancellation arrives
+        if not message.get("more_body", False) and self._look is None:
+            loop = asyncio.get_running_loop()
+            self._look = loop.call_later(_LOOK_AFTER_S, self._begin_to_watch)
         return message
 
     async def send(self, message: Message) -> None:
@@ -91,15 +97,23 @@ class _Line:
             self._answered = True
         await self._send(message)
 
-    async def hung_up(self) -> None:
-        """Returns when the caller has left before the answer; else never."""
-        await self._body_read.wait()
+    def close(self) -> None:
+        """Ends the watch."""
+        if self._look is not None:
+            self._look.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def _begin_to_watch(self) -> None:
+        self._watch = asyncio.create_task(self._watch_for_hang_up())
+
+    async def _watch_for_hang_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._answered:
-            await _forever()
+        if not self._answered:
+            self._leave()
 
-
-async def _forever() -> None:
-    """Waits to be cancelled."""
-    await asyncio.Event().wait()
+    def _leave(self) -> None:
+        assert self._task is not None
+        self.was_left = True
+        self._task.cancel()

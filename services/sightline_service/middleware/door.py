@@ -1,10 +1,10 @@
 """Refuses at the door what would not fit, before reading it. Knows sizes; parses nothing."""
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightline_service.admission import Admission, BodyBudget
 from sightline_service.errors import PayloadTooLargeError
+from sightline_service.middleware.headers import header
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -34,7 +34,7 @@ class DoorMiddleware:
         if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
             await self._app(scope, receive, send)
             return
-        declared = int(Headers(scope=scope).get("content-length", "0"))
+        declared = int(header(scope, b"content-length") or 0)
         if declared > self._max_body_bytes:
             raise PayloadTooLargeError(self._max_body_bytes)
         with self._admission.request() as budget:

@@ -3,10 +3,10 @@
 import re
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightline_service.logs import request_id
+from sightline_service.middleware.headers import header
 
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -22,12 +22,12 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = header(scope, b"x-request-id") or ""
         identity = given if _ACCEPTABLE.fullmatch(given) else uuid4().hex
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = identity
+                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
             await send(message)
 
         token = request_id.set(identity)
