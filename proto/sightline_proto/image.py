@@ -11,6 +11,11 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+try:  # the service has it: ten times as fast
+    import pybase64 as fast_base64
+except ImportError:
+    import base64 as fast_base64  # type: ignore[no-redef]  # the same functions
+
 _SHA256 = re.compile(r"\s*sha256:([0-9a-f]{64})\s*", re.IGNORECASE)
 _DATA_URI = re.compile(r"\s*data:[^,]{0,256};base64,", re.IGNORECASE)
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]{1,15}://", re.IGNORECASE)
@@ -80,7 +85,7 @@ class Image:
     def to_text(self) -> str:
         """Returns what a JSON body holds: base64 of the bytes, or the text unchanged."""
         if isinstance(self.value, bytes):
-            return base64.b64encode(self.value).decode("ascii")
+            return fast_base64.b64encode(self.value).decode("ascii")
         return self.value
 
     def __repr__(self) -> str:
@@ -121,8 +126,14 @@ def _parse(value: object) -> Image:
 def _from_base64(text: str) -> bytes:
     """Decodes base64 as `base64 FILE` prints it: lines of 76 characters."""
     try:
-        if any(space in text for space in " \n\r\t"):
-            text = "".join(text.split())
-        return base64.b64decode(text, validate=True)
+        return fast_base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return _from_odd_base64(text)
+
+
+def _from_odd_base64(text: str) -> bytes:
+    """Skips white space, and forgives what the standard library forgives."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise ImageEncodingError(f"image is not valid {_FORMS}") from None

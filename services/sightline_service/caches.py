@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -74,18 +74,29 @@ class ByteLru(Generic[Key, Value]):
 
 @dataclass(eq=False, slots=True)
 class _Flight(Generic[Key, Value]):
-    """Work under way for some keys, and how many callers wait for it."""
+    """Work under way for some keys, in the task of the caller who asked for them first.
 
-    keys: tuple[Key, ...]
-    task: asyncio.Task[dict[Key, Value | Exception]]
-    waiters: int = 0
+    `landed` is made by the first other caller who waits: most work has none. It will hold nothing
+    where the first caller is cancelled, and the work with it.
+    """
+
+    landed: asyncio.Future[dict[Key, Value | Exception]] | None = None
+
+    def land(self, outcomes: dict[Key, Value | Exception]) -> None:
+        if self.landed is not None and not self.landed.done():
+            self.landed.set_result(outcomes)
+
+    def join(self) -> asyncio.Future[dict[Key, Value | Exception]]:
+        if self.landed is None:
+            self.landed = asyncio.get_running_loop().create_future()
+        return self.landed
 
 
 class SingleFlight(Generic[Key, Value]):
     """Does work once per key, however many callers want it at the same time.
 
-    A caller who is cancelled leaves the others undisturbed; when the last one leaves, the work is
-    cancelled. Each caller gets its own copy of an exception.
+    The first caller works, the others wait; when the first is cancelled, so is its work, and one
+    of those who wait begins it anew. Each caller gets its own copy of an exception.
     """
 
     def __init__(self) -> None:
@@ -100,59 +111,39 @@ class SingleFlight(Generic[Key, Value]):
 
         Args:
             keys: what is wanted.
-            work: called at most once, with those keys that nobody is working on yet; returns one
-                outcome per key. What it raises is raised to all who wait for any of its keys.
+            work: called with those keys that nobody is working on yet; returns one outcome per
+                key. What it raises is the outcome of each of its keys.
         """
-        fresh = tuple(key for key in dict.fromkeys(keys) if key not in self._flights)
-        if fresh:
-            self._launch(fresh, work)
-        flights = {key: self._flights[key] for key in keys}
-        distinct = set(flights.values())
-        for flight in distinct:
-            flight.waiters += 1
-        try:
-            if distinct:
-                await asyncio.wait({flight.task for flight in distinct})
-        finally:
-            for flight in distinct:
-                self._leave(flight)
-        return [_own(_landed(flights[key])[key]) for key in keys]
+        outcomes: dict[Key, Value | Exception] = {}
+        while len(outcomes) < len(wanted := dict.fromkeys(keys)):
+            left = [key for key in wanted if key not in outcomes]
+            others = {self._flights[key] for key in left if key in self._flights}
+            waits = [flight.join() for flight in others]
+            fresh = tuple(key for key in left if key not in self._flights)
+            if fresh:
+                outcomes |= await self._fly(fresh, work)
+            for wait in waits:
+                landed = await asyncio.shield(wait)
+                outcomes |= {key: _own(landed[key]) for key in left if key in landed}
+        return [outcomes[key] for key in keys]
 
-    def _launch(
+    async def _fly(
         self,
         keys: tuple[Key, ...],
         work: Callable[[Sequence[Key]], Awaitable[Sequence[Value | Exception]]],
-    ) -> None:
-        async def fly() -> dict[Key, Value | Exception]:
-            return dict(zip(keys, await work(keys), strict=True))
-
-        flight: _Flight[Key, Value] = _Flight(keys, asyncio.create_task(fly()))
-        for key in keys:
-            self._flights[key] = flight
-        flight.task.add_done_callback(lambda task: self._land(flight, task))
-
-    def _land(self, flight: _Flight[Key, Value], task: asyncio.Task[Any]) -> None:
-        self._forget(flight)
-        if not task.cancelled():
-            task.exception()  # looked at even if its last caller left in the same moment
-
-    def _leave(self, flight: _Flight[Key, Value]) -> None:
-        flight.waiters -= 1
-        if not flight.waiters and not flight.task.done():
-            self._forget(flight)
-            flight.task.cancel()
-
-    def _forget(self, flight: _Flight[Key, Value]) -> None:
-        for key in flight.keys:
-            if self._flights.get(key) is flight:
+    ) -> dict[Key, Value | Exception]:
+        flight: _Flight[Key, Value] = _Flight()
+        self._flights.update(dict.fromkeys(keys, flight))
+        outcomes: dict[Key, Value | Exception] = {}
+        try:
+            outcomes |= zip(keys, await work(keys), strict=True)
+        except Exception as error:  # noqa: BLE001 - it belongs to everybody who waits
+            outcomes |= dict.fromkeys(keys, error)
+        finally:
+            for key in keys:
                 del self._flights[key]
-
-
-def _landed(flight: _Flight[Key, Value]) -> dict[Key, Value | Exception]:
-    error = flight.task.exception()
-    if isinstance(error, Exception):
-        raise copy_of(error)
-    return flight.task.result()
+            flight.land(outcomes)
+        return outcomes
 
 
 def _own(outcome: Value | Exception) -> Value | Exception:

@@ -27,13 +27,14 @@ async def both(
     first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]
 ) -> tuple[First, Second]:
     """Like `together`, for two results of different types."""
+    one = asyncio.create_task(first)  # a TaskGroup costs three times as much
     try:
-        async with asyncio.TaskGroup() as group:
-            one = group.create_task(first)
-            other = await second
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return one.result(), other
+        other = await second
+        return await one, other
+    except BaseException:
+        one.cancel()
+        await asyncio.gather(one, return_exceptions=True)
+        raise
 
 
 async def in_daemon_thread(work: Callable[[], First]) -> First:

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
+from types import TracebackType
 
 caller: ContextVar[str] = ContextVar("caller", default="")
 """On whose behalf the running task works: a name for a key or an address, never the key itself."""
@@ -26,16 +26,12 @@ class FairPlaces:
         """How many wait for a place."""
         return sum(len(queue) for queue in self._queues.values())
 
-    @asynccontextmanager
-    async def place(self) -> AsyncGenerator[None]:
-        """Holds a place, taken on behalf of `caller`, until the block ends."""
-        await self._take(caller.get())
-        try:
-            yield
-        finally:
-            self._give_back()
+    def place(self) -> "Place":
+        """Holds a place, taken on behalf of `caller`, while the block runs: `async with`."""
+        return Place(self)
 
-    async def _take(self, name: str) -> None:
+    async def take(self, name: str) -> None:
+        """Waits for a place for `name`; `give_back` it."""
         if self._free and not self._queues:
             self._free -= 1
             return
@@ -47,7 +43,7 @@ class FairPlaces:
             if turn.cancelled():
                 self._leave(name, turn)
             else:
-                self._give_back()  # the place was given while the cancellation was on its way
+                self.give_back()  # the place was given while the cancellation was on its way
             raise
 
     def _leave(self, name: str, turn: asyncio.Future[None]) -> None:
@@ -57,7 +53,7 @@ class FairPlaces:
         if not queue:
             self._queues.pop(name, None)
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
         """Hands the place to the caller whose turn it is, and puts that caller last."""
         while self._queues:
             name, queue = next(iter(self._queues.items()))
@@ -69,3 +65,25 @@ class FairPlaces:
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+class Place:
+    """One of the places, taken and given back."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: FairPlaces) -> None:
+        self._places = places
+
+    async def __aenter__(self) -> None:
+        """Waits for it."""
+        await self._places.take(caller.get())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        """Gives it back."""
+        self._places.give_back()

@@ -4,6 +4,8 @@ import base64
 import hashlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sightline_proto import (
@@ -119,3 +121,14 @@ def test_the_json_schema_is_a_string():
         schema = TokenRewardItem.model_json_schema(mode=mode)["properties"]["image"]
         assert schema["type"] == "string"
         assert "sha256" in schema["description"]
+
+
+@given(st.text(alphabet="ABab01+/= \n-_é", max_size=12))
+def test_what_is_base64_is_for_the_standard_library_to_say(text):
+    try:
+        expected = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        with pytest.raises(ImageEncodingError):
+            Image(text).decode()
+    else:
+        assert Image(text).decode() == expected

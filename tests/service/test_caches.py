@@ -98,33 +98,45 @@ async def test_one_key_fails_alone_and_each_caller_gets_a_copy():
     assert one[0] is not other[0]
 
 
-async def test_a_failure_of_the_work_as_a_whole_is_raised_to_all():
+async def test_a_failure_of_the_work_as_a_whole_is_the_outcome_of_each_of_its_keys():
     flights = SingleFlight[str, str]()
 
     async def fail(keys):
         await asyncio.sleep(0)
         raise OverloadedError("everything")
 
-    errors = await asyncio.gather(
-        *(flights.run(["a"], fail) for _ in range(2)), return_exceptions=True
-    )
-    assert [str(error) for error in errors] == [str(OverloadedError("everything"))] * 2
-    assert errors[0] is not errors[1]
+    outcomes = await asyncio.gather(*(flights.run(["a", "b"], fail) for _ in range(2)))
+    assert [str(error) for each in outcomes for error in each] == [
+        str(OverloadedError("everything"))
+    ] * 4
+    assert outcomes[0][0] is not outcomes[1][0]
 
 
-async def test_a_cancelled_caller_leaves_the_others_undisturbed():
+async def test_a_cancelled_joiner_leaves_the_others_undisturbed():
     flights, work = SingleFlight[str, str](), Work()
-    leaver = asyncio.create_task(flights.run(["a"], work))
-    stayer = asyncio.create_task(flights.run(["a"], work))
+    callers = [asyncio.create_task(flights.run(["a"], work)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    callers[1].cancel()
+    await asyncio.sleep(0.01)
+    work.may_end.set()
+    assert [await callers[0], await callers[2]] == [["A"], ["A"]]
+    assert (work.asked, work.cancelled) == ([("a",)], 0)
+
+
+async def test_when_the_one_who_works_is_cancelled_one_who_waits_works():
+    flights, work = SingleFlight[str, str](), Work()
+    leaver = asyncio.create_task(flights.run(["a", "b"], work))
+    stayers = [asyncio.create_task(flights.run(keys, work)) for keys in (["a"], ["a", "c"])]
     await asyncio.sleep(0.01)
     leaver.cancel()
     await asyncio.sleep(0.01)
     work.may_end.set()
-    assert await stayer == ["A"]
-    assert work.cancelled == 0
+    assert [await each for each in stayers] == [["A"], ["A", "C"]]
+    assert work.asked == [("a", "b"), ("c",), ("a",)]
+    assert work.cancelled == 1
 
 
-async def test_when_the_last_caller_leaves_the_work_is_cancelled():
+async def test_when_the_only_caller_leaves_the_work_is_cancelled():
     flights, work = SingleFlight[str, str](), Work()
     task = asyncio.create_task(flights.run(["a"], work))
     await asyncio.sleep(0.01)

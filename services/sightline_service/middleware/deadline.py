@@ -36,8 +36,9 @@ class DeadlineMiddleware:
             return
         timeout_s = min(self._timeout_s, _asked_for(scope))
         line = _Line(receive, send)
+        deadline = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as deadline:
+            async with deadline:
                 await self._app(scope, line.receive, line.send)
         except TimeoutError:
             if deadline.expired():
