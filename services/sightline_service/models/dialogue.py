@@ -16,39 +16,49 @@ _NOT_OF_THE_IMAGE = ("input_ids", "attention_mask", "labels", *_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
-class Dialogue:
-    """One sequence to score.
-
-    Attributes:
-        ids: prompt and answer.
-        start: the place of the answer's first token, at least 1.
-        offsets: half-open code point offsets of the answer's tokens in the answer.
-        images: the image's tensors, by the names that the model knows them by.
-        types: the type of each token, prompt and answer, by the names that the model may know.
-    """
-
-    ids: tuple[int, ...]
-    start: int
-    offsets: tuple[tuple[int, int], ...]
-    images: Mapping[str, torch.Tensor]
-    types: Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
 class Opening:
     """A prompt and its image, up to where answers begin: many answers may share it.
 
     Attributes:
         text: what the tokeniser saw, which decides how an answer's first word is spelled.
+        text_ids: the tokens of `text` alone, where the image is still one marker.
         ids: its tokens, the image's included.
         images: the image's tensors, by the names that the model knows them by.
         types: the type of each token, by the names that the model may know.
     """
 
     text: str
+    text_ids: tuple[int, ...]
     ids: tuple[int, ...]
     images: Mapping[str, torch.Tensor]
     types: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """One sequence to score.
+
+    Attributes:
+        opening: what comes before the answer; the same object for all that share it.
+        answer: the answer's tokens, at least one.
+        offsets: half-open code point offsets of the answer's tokens in the answer.
+        types: the type of each token, prompt and answer, by the names that the model may know.
+    """
+
+    opening: Opening
+    answer: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    types: Mapping[str, tuple[int, ...]]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Prompt and answer."""
+        return (*self.opening.ids, *self.answer)
+
+    @property
+    def start(self) -> int:
+        """The place of the answer's first token, at least 1."""
+        return len(self.opening.ids)
 
 
 class DialogueFormat:
@@ -105,7 +115,9 @@ class DialogueFormat:
         ids, images, types = self._prompt_tokens(image, rendered)
         if not ids:
             raise TextRefusedError("the model has no begin token: give a prompt to start from")
-        return Opening(rendered + self._family.ending, ids, images, types)
+        text = rendered + self._family.ending
+        text_ids = self._tokenizer.spans(text)[0] if text else ()
+        return Opening(text, text_ids, ids, images, types)
 
     def answer(self, opening: Opening, text: str) -> Dialogue:
         """Returns the sequence of `opening` and one answer.
@@ -116,7 +128,7 @@ class DialogueFormat:
         """
         self._refuse_markers(text, 0)
         before = opening.ids
-        ids, offsets = self._answer_tokens(opening.text, text)
+        ids, offsets = self._answer_tokens(opening, text)
         if not ids:
             raise TextRefusedError("the text holds no token of the model: give at least one word")
         limit = self._tokenizer.max_tokens
@@ -128,7 +140,7 @@ class DialogueFormat:
         kind = self._family.answer_type
         of_answer = {"token_type_ids": kind, "mm_token_type_ids": 0}  # nosec B105 # a number
         whole = {name: (*of, *[of_answer[name]] * len(ids)) for name, of in opening.types.items()}
-        return Dialogue((*before, *ids), len(before), offsets, opening.images, whole)
+        return Dialogue(opening, ids, offsets, whole)
 
     def _refuse_markers(self, text: str, own: int) -> None:
         """A marker without its image would fail the whole batch in the forward pass."""
@@ -202,9 +214,9 @@ class DialogueFormat:
         return () if token is None else (token,)
 
     def _answer_tokens(
-        self, rendered: str, text: str
+        self, opening: Opening, text: str
     ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-        before = self._tokenizer.spans(rendered)[0] if rendered else ()
+        rendered, before = opening.text, opening.text_ids
         gap = self._gap(rendered, before, text)
         lead = len(rendered) + len(gap)
         ids, offsets = self._tokenizer.spans(rendered + gap + text)

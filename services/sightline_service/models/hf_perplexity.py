@@ -1,12 +1,10 @@
-"""transformers' models as perplexity models, by teacher forcing. Knows torch; knows no HTTP."""
+"""transformers' models as perplexity models, by teacher forcing. Knows transformers; no HTTP."""
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
-import numpy as np
 import PIL.Image
-import torch
 import transformers
 
 from sightline_core.families import family_of
@@ -14,7 +12,7 @@ from sightline_proto import ModelInfo
 from sightline_service.models.architectures import of_another_kind
 from sightline_service.models.checkpoint import Checkpoint, loading, open_checkpoint
 from sightline_service.models.dialogue import Dialogue, DialogueFormat
-from sightline_service.models.placement import Placement, forward_pass
+from sightline_service.models.placement import Placement
 from sightline_service.models.pretrained import (
     load_config,
     load_model,
@@ -25,10 +23,11 @@ from sightline_service.models.pretrained import (
 )
 from sightline_service.models.protocols import Prepared, TextRefusedError, TokenScores
 from sightline_service.models.reference import ModelLoadError, ModelReference
-from sightline_service.models.tensors import right_padded
+from sightline_service.models.teacher_forcing import TeacherForcing
 from sightline_service.models.tokenizing import Tokenizer
 
 _NO_LIMIT = 2**31
+_SIZE = (64, 64)
 
 
 class HfPerplexity:
@@ -58,8 +57,7 @@ class HfPerplexity:
         self.needs_image = needs_image
         self._model = model
         self._dialogue = dialogue
-        self._placement = placement
-        self._known = frozenset(inspect.signature(model.forward).parameters)
+        self._forcing = TeacherForcing(model, placement)
 
     def prepare(self, image: PIL.Image.Image | None, prompt: str | None, text: str) -> Prepared:
         """Lays out one answer; raises as `prepare_each` does."""
@@ -71,6 +69,8 @@ class HfPerplexity:
     ) -> list[Prepared]:
         """Lays out answers; only inputs whose image tensors have equal shapes share a batch.
 
+        Where answers share the forward pass over image and prompt, they share its cost, too.
+
         Raises:
             TextRefusedError: too long, no token, the image's marker in it, or an image for a
                 model that takes none.
@@ -80,57 +80,35 @@ class HfPerplexity:
         opening = self._dialogue.open(image, prompt)
         shapes = tuple((name, tuple(value.shape)) for name, value in opening.images.items())
         dialogues = [self._dialogue.answer(opening, text) for text in texts]
-        return [Prepared(data=each, cost=len(each.ids), group=shapes) for each in dialogues]
+        sharers = len(texts) if self._forcing.shares else 1
+        share = ceil(len(opening.ids) / sharers)
+        return [
+            Prepared(data=each, cost=share + len(each.answer), group=shapes) for each in dialogues
+        ]
 
     def score(self, batch: Sequence[Prepared]) -> list[TokenScores]:
         """Returns the log-probabilities of the answers' tokens, in float32 arithmetic."""
         dialogues: list[Dialogue] = [prepared.data for prepared in batch]
-        with forward_pass():
-            ids, mask = right_padded([dialogue.ids for dialogue in dialogues], pad_id=0)
-            first = min(dialogue.start for dialogue in dialogues) - 1
-            options: dict[str, Any] = {}
-            if "logits_to_keep" in self._known:
-                # The vocabulary is wide: only the positions that predict answers get logits.
-                options["logits_to_keep"] = torch.arange(first, ids.shape[1] - 1)
-            else:
-                first = 0
-            logits = self._model(
-                input_ids=ids.to(self._placement.device),
-                attention_mask=mask.to(self._placement.device),
-                use_cache=False,
-                **self._images(dialogues),
-                **self._types(dialogues),
-                **options,
-            ).logits
-            return [
-                _token_scores(dialogue, logits[row], first)
-                for row, dialogue in enumerate(dialogues)
-            ]
+        found = self._forcing.log_probs(dialogues)
+        return [
+            TokenScores(dialogue.offsets, log_probs)
+            for dialogue, log_probs in zip(dialogues, found, strict=True)
+        ]
 
-    def _images(self, dialogues: Sequence[Dialogue]) -> Mapping[str, torch.Tensor]:
-        joined: dict[str, torch.Tensor] = {}
-        for name in dialogues[0].images:
-            value = torch.cat([dialogue.images[name] for dialogue in dialogues])
-            dtype = self._placement.dtype if value.is_floating_point() else value.dtype
-            joined[name] = value.to(self._placement.device, dtype)
-        return joined
+    def probe(self) -> None:
+        """Scores a few answers, to find out how this model can be asked; the loader calls it.
 
-    def _types(self, dialogues: Sequence[Dialogue]) -> Mapping[str, torch.Tensor]:
-        """What tells tokens of images, prompts and answers apart, where the model asks for it."""
-        joined: dict[str, torch.Tensor] = {}
-        for name in self._known.intersection(dialogues[0].types):
-            rows = [dialogue.types[name] for dialogue in dialogues]
-            joined[name] = right_padded(rows, pad_id=rows[0][-1])[0].to(self._placement.device)
-        return joined
-
-
-def _token_scores(dialogue: Dialogue, logits: torch.Tensor, first: int) -> TokenScores:
-    """Reads one answer's scores off `logits` [positions, vocabulary], which start at `first`."""
-    start, end = dialogue.start - 1 - first, len(dialogue.ids) - 1 - first
-    log_probs = torch.log_softmax(logits[start:end].float(), dim=-1)
-    answer = torch.tensor(dialogue.ids[dialogue.start :], device=logits.device)
-    chosen = log_probs.gather(1, answer[:, None])[:, 0].cpu().numpy()
-    return TokenScores(dialogue.offsets, chosen.astype(np.float64))
+        A processor and a model that disagree on the number of image tokens fail here, not later.
+        """
+        images: list[PIL.Image.Image | None] = [None, None]
+        if self.takes_image:
+            bright = PIL.Image.linear_gradient("L").resize(_SIZE).convert("RGB")
+            images = [PIL.Image.new("RGB", _SIZE), bright]
+        prepared = [
+            *self.prepare_each(images[0], "a", ["a", "a b c"]),
+            *self.prepare_each(images[1], "a", ["b a"]),
+        ]
+        self._forcing.try_sharing([each.data for each in prepared])
 
 
 def load_hf_perplexity(reference: ModelReference, placement: Placement) -> HfPerplexity:
@@ -143,10 +121,13 @@ def load_hf_perplexity(reference: ModelReference, placement: Placement) -> HfPer
     with loading(reference, checkpoint):
         config = load_config(checkpoint)
         if type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-            return _load_image_model(reference, checkpoint, config, placement)
-        if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-            return _load_text_model(reference, checkpoint, config, placement)
-        raise of_another_kind(checkpoint, "perplexity", config.model_type)
+            served = _load_image_model(reference, checkpoint, config, placement)
+        elif type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+            served = _load_text_model(reference, checkpoint, config, placement)
+        else:
+            raise of_another_kind(checkpoint, "perplexity", config.model_type)
+        served.probe()
+        return served
 
 
 def _context(config: Any) -> int:  # noqa: ANN401 - a class per architecture
@@ -179,7 +160,7 @@ def _load_image_model(
         template=template,
     )
     dialogue = DialogueFormat(tokenizer, processor, chat_template=bool(template), family=family)
-    served = HfPerplexity(
+    return HfPerplexity(
         model,
         dialogue,
         takes_image=True,
@@ -187,9 +168,6 @@ def _load_image_model(
         placement=placement,
         info=info,
     )
-    # A processor and a model that disagree on the number of image tokens fail here, not later.
-    served.score([served.prepare(PIL.Image.new("RGB", (64, 64)), "a", "a")])
-    return served
 
 
 def _load_text_model(

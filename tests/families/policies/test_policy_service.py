@@ -1,6 +1,9 @@
 """The service's perplexity model of each family scores what the trainers' policy does."""
 
+from collections import defaultdict
+
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -51,6 +54,32 @@ def test_an_item_scores_the_same_whatever_its_neighbours(served, images, questio
         for each, scores in zip(members, served.score(members), strict=True):
             (alone,) = served.score([each])
             np.testing.assert_allclose(scores.log_probs, alone.log_probs, atol=1e-4)
+
+
+SIZES = [(84, 56), (168, 28), (56, 84), (84, 56)]
+"""Qwen sees as many patches in all of them, in other places."""
+
+
+def test_texts_of_one_item_score_as_alone_though_they_share_a_forward_pass(
+    served, family, images, questions
+):
+    pictures = [images[0].resize(size, PIL.Image.Resampling.NEAREST) for size in SIZES]
+    pictures[-1] = pictures[-1].rotate(180)
+    items = [
+        served.prepare_each(picture, question, TEXTS)
+        for picture in [*pictures, *([] if served.needs_image else [None, None])]
+        for question in questions
+    ]
+    batches = defaultdict(list)
+    for item in items:
+        batches[item[0].group].append(item)
+    for members in batches.values():
+        batch = [member[place] for place in range(len(TEXTS)) for member in members]
+        for prepared, scores in zip(batch, served.score(batch), strict=True):
+            (alone,) = served.score([prepared])
+            np.testing.assert_allclose(scores.log_probs, alone.log_probs, atol=1e-4)
+    shared = items[0][0].cost < len(items[0][0].data.ids)
+    assert shared == (family != "instructblip")  # its Q-Former has no place for a second pass
 
 
 def test_a_text_without_an_image_is_scored_where_the_family_can(served):

@@ -194,6 +194,31 @@ def test_log_probs_do_not_depend_on_neighbours_or_order(kind, served, mixed_imag
             np.testing.assert_allclose(scores.log_probs, alone[place].log_probs, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["llava", "metaspace", "plain", "llama"])
+def test_texts_of_one_item_score_in_a_batch_of_many_as_they_do_alone(kind, served, mixed_images):
+    model = served[kind]
+    images = [None] * 3 if kind == "llama" else [mixed_images[place] for place in (0, 2, 7)]
+    items = [
+        model.prepare_each(image, prompt, TEXTS)
+        for image in images
+        for prompt in (PROMPT * 3, f"a dog {PROMPT}")
+    ]
+    batch = [each for item in items for each in item]
+    random.Random(3).shuffle(batch)
+    for prepared, scores in zip(batch, model.score(batch), strict=True):
+        (alone,) = model.score([prepared])
+        assert scores.offsets == alone.offsets
+        np.testing.assert_allclose(scores.log_probs, alone.log_probs, atol=1e-4)
+
+
+def test_texts_of_one_item_share_the_cost_of_image_and_prompt(served, mixed_images):
+    model = served["llava"]
+    together = model.prepare_each(mixed_images[0], PROMPT, TEXTS)
+    before = len(together[0].data.opening.ids)
+    for prepared in together:
+        assert prepared.cost == len(prepared.data.answer) + -(-before // len(TEXTS))
+
+
 def test_a_text_beyond_the_context_is_refused_with_the_limit(served):
     fits = "a" + " a" * 126
     assert len(score(served["llama"], fits).log_probs) == 127
@@ -237,5 +262,5 @@ def test_an_image_is_preprocessed_once_for_all_its_texts(served, mixed_images):
     model = served["llava"]
     together = model.prepare_each(mixed_images[0], PROMPT, TEXTS)
     for text, prepared in zip(TEXTS, together, strict=True):
-        assert prepared.data.images is together[0].data.images
+        assert prepared.data.opening is together[0].data.opening
         assert prepared.data.ids == model.prepare(mixed_images[0], PROMPT, text).data.ids
