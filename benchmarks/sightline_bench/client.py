@@ -10,7 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -53,7 +53,7 @@ class Taken:
     """What was seen: per unit its seconds and whether it was a long one; and per connection.
 
     `units` and `spans` cover whole cycles: from a connection's first question after `begin` to
-    its first one after `end`.
+    its first one after `end`. `asked` counts all units, the warm-up's too.
     """
 
     latencies: list[float]
@@ -61,6 +61,7 @@ class Taken:
     units: list[int]
     spans: list[float]
     failures: list[str]
+    asked: int = 0
 
 
 class Connection(asyncio.Protocol):
@@ -133,6 +134,7 @@ class Generator:
         self._dialect: Dialect = DIALECTS[order.dialect]
         self._n_images = LOADS[order.load].n_images
         self._taken = Taken([], [], [], [], [])
+        self._asked = 0
         self._opened: list[Connection] = []
 
     async def run(self) -> Taken:
@@ -148,7 +150,7 @@ class Generator:
         finally:
             for connection in self._opened:
                 connection.close()
-        return self._taken
+        return replace(self._taken, asked=self._asked)
 
     async def _connect(self) -> list[Connection]:
         """Opens one connection to each server."""
@@ -201,6 +203,7 @@ class Generator:
 
     async def _ask(self, lines: list[Connection], number: int, since: float | None = None) -> None:
         """Asks once; a unit that was asked for before `begin` is not recorded."""
+        self._asked += 1
         unit = self._stream.unit(number)
         image = number if self._n_images is None else number % self._n_images
         line = lines[image * _SCATTER % _PRIME % len(lines)]

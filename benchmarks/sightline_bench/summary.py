@@ -63,7 +63,7 @@ def of_taken(
         units / span for part in taken for units, span in zip(part.units, part.spans, strict=True)
     ]
     failures = [failure for part in taken for failure in part.failures]
-    asked = sum(sum(part.units) for part in taken) or len(latencies) or 1
+    asked = sum(part.asked for part in taken) or 1
     return Window(
         rate=sum(rates) * texts,
         p50=percentile(latencies, 0.50),

@@ -20,11 +20,13 @@ def test_a_percentile_is_a_value_that_was_seen(share, expected):
 
 
 def test_a_rate_sums_the_whole_cycles_of_the_connections():
-    taken = Taken([0.1, 0.3], [False, True], units=[10, 30], spans=[2.0, 3.0], failures=[])
+    taken = Taken(
+        [0.1, 0.3], [False, True], units=[10, 30], spans=[2.0, 3.0], failures=[], asked=50
+    )
     window = of_taken([taken], texts=20, forwards=80.0)
     assert window.rate == pytest.approx((5 + 10) * 20)
     assert (window.p50, window.p99, window.p50_short) == (0.1, 0.3, 0.1)
-    assert window.forwards == 2.0
+    assert window.forwards == 1.6  # the warm-up asked for forwards, too
 
 
 def test_ratios_are_taken_repeat_by_repeat():
