@@ -42,6 +42,8 @@ class CausalText:
             pool, end = tower.pool_type, tower.eos_id
         if tower.attn_mask is None or pool not in ("argmax", "eos"):
             return None
+        if pool == "eos" and not end:  # 0 is also the padding, which would count
+            return None
         return cls(tower, pool=pool, end=end)
 
     def trimmed(self, ids: Sequence[int]) -> tuple[int, ...]:

@@ -86,7 +86,10 @@ class OpenClipSimilarity:
     def prepare_text(self, text: str) -> Prepared:
         """Tokenises, cuts at the context length, and keeps the end token."""
         tokens = self._text.encode(text)
-        ids = tokens.ids if self._causal is None else self._causal.trimmed(tokens.ids)
+        if self._causal is None:
+            ids = self._text.padded(tokens.ids)
+        else:
+            ids = self._causal.trimmed(tokens.ids)
         return Prepared(data=ids, cost=len(ids), truncated=tokens.truncated)
 
     def embed_images(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:

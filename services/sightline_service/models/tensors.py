@@ -1,6 +1,7 @@
 """Rows of a batch as tensors, and back as arrays. Knows torch and numpy; knows no model."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ def unit_rows(features: torch.Tensor) -> NDArray[np.float32]:
 
 def right_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns ids and a mask of the real ones, both int64 of shape [n, longest]."""
-    longest = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return ids, mask
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    real = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(real.shape, pad_id, np.int64)
+    ids[real] = np.fromiter(chain.from_iterable(rows), np.int64, lengths.sum())
+    return torch.from_numpy(ids), torch.from_numpy(real.astype(np.int64))

@@ -59,10 +59,11 @@ def test_trimmed_texts_embed_as_padded_ones_do(build, text):
     [
         clip(no_causal_mask=True),
         clip(pool_type="last"),
+        clip(pool_type="eos", eos_id=0),
         custom_clip(no_causal_mask=True),
         custom_clip(embed_cls=True),
     ],
-    ids=["bidirectional", "last", "bidirectional of its own", "class token"],
+    ids=["bidirectional", "last", "end is padding", "bidirectional of its own", "class token"],
 )
 def test_a_tower_that_sees_its_padding_is_left_alone(model):
     assert CausalText.of(model) is None

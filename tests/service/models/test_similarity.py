@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import open_clip
@@ -12,10 +13,10 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from open_clip.tokenizer import SimpleTokenizer
+from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
 
 from sightline_service.models.load import ModelLoadError, load_similarity
-from sightline_service.models.open_clip_text import OpenClipText
+from sightline_service.models.open_clip_text import OpenClipText, quicker
 
 CAPTIONS = [
     "A dog.",
@@ -147,12 +148,52 @@ def simple_tokenizer():
     return SimpleTokenizer(context_length=77)
 
 
-@settings(max_examples=150, deadline=None)
-@given(text=st.text(max_size=300))
-def test_open_clip_ids_equal_its_own_tokenizer(simple_tokenizer, text):
-    tokens = OpenClipText(simple_tokenizer).encode(text)
-    assert list(tokens.ids) == simple_tokenizer(text)[0].tolist()
-    assert tokens.truncated == (len(simple_tokenizer.encode(text)) + 2 > 77)
+PLAIN = st.text(st.characters(max_codepoint=0x7F), max_size=60)
+CAPTION = st.lists(
+    st.sampled_from(
+        [
+            "A",
+            "dog's",
+            "hat,",
+            "12",
+            "red",
+            "(cats)",
+            "<end_of_text>",
+            "it'LL",
+            "&amp;",
+            "café",
+            "\x1c",
+            "\r\n",
+            "w_x",
+        ]
+    ),
+    max_size=120,
+).map(" ".join)
+
+
+@pytest.mark.parametrize("special", [[], ["red hat", "a dog"]], ids=["ordinary", "with spaces"])
+@settings(max_examples=100, deadline=None)
+@given(text=st.one_of(st.text(max_size=300), PLAIN, CAPTION))
+def test_open_clip_ids_equal_its_own_tokenizer(special, text):
+    tokenizer = _simple_tokenizer(tuple(special))
+    ours = OpenClipText(tokenizer)
+    for _ in range(2):  # the second time, the words are known
+        tokens = ours.encode(text)
+        assert list(ours.padded(tokens.ids)) == tokenizer(text)[0].tolist()
+        assert tokens.truncated == (len(tokenizer.encode(text)) + 2 > 77)
+
+
+@cache
+def _simple_tokenizer(special: tuple[str, ...]) -> SimpleTokenizer:
+    return SimpleTokenizer(context_length=77, additional_special_tokens=list(special))
+
+
+@pytest.mark.parametrize("kind", ["lower", "whitespace", "canonicalize"])
+@settings(max_examples=200, deadline=None)
+@given(text=st.one_of(PLAIN, CAPTION, st.text(max_size=60)))
+def test_a_text_that_needs_no_mending_is_cleaned_as_open_clip_cleans_it(kind, text):
+    clean = get_clean_fn(kind)
+    assert quicker(clean)(text) == clean(text)
 
 
 def test_an_endless_word_is_cut_quickly_and_reported(simple_tokenizer):
@@ -171,6 +212,7 @@ def test_the_memory_of_words_is_bounded(simple_tokenizer):
     for start in range(0, 12_000, 50):
         text.encode(" ".join(f"{chr(0x4E00 + n)}" for n in range(start, start + 50)))
     assert len(simple_tokenizer.cache) < 11_000
+    assert len(text._known) <= 10_000
     assert text.encode("a dog w12") == before
 
 
