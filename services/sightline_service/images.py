@@ -177,7 +177,7 @@ def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         rgba = image.convert("RGBA")
         white = PIL.Image.new("RGBA", rgba.size, "white")
         return PIL.Image.alpha_composite(white, rgba).convert("RGB")
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_sixteen_bit(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -94,8 +94,12 @@ class OpenClipSimilarity:
 
     def embed_images(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]."""
+        images: list[NDArray[np.uint8]] = [prepared.data for prepared in batch]
+        shape = (len(images), *images[0].shape)
+        assert all(image.shape == shape[1:] for image in images)
         with forward_pass():
-            stacked = torch.from_numpy(np.stack([prepared.data for prepared in batch]))
+            joined = bytearray().join(image.data for image in images)
+            stacked = torch.frombuffer(joined, dtype=torch.uint8).view(shape)
             pixels = self._normalized(stacked.to(self._placement.device))
             return unit_rows(self._model.encode_image(pixels.to(self._placement.dtype)))
 
@@ -112,17 +116,13 @@ class OpenClipSimilarity:
     def _normalized(self, stacked: torch.Tensor) -> torch.Tensor:
         """Returns [n, 3, h, w] of bytes [n, h, w, 3]: what ToTensor and Normalize make of them.
 
-        On a CPU image by image, which stays in its cache; the order of the bytes is kept, and the
-        constants are as long as a row, so that each step is one pass over memory in order.
+        The order of the bytes is kept, and the constants are as long as a row, so that each of few
+        steps is one pass over memory in order; each step gives Python's lock away.
         """
         n, height, width, channels = stacked.shape
-        rows = stacked.view(n, height, width * channels)
-        scaled = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+        rows = stacked.view(n, height, width * channels).float()
         scale, shift = self._scale.repeat(width), self._shift.repeat(width)
-        at_once = 1 if rows.device.type == "cpu" else n
-        for at in range(0, n, at_once):
-            part = slice(at, at + at_once)
-            torch.addcmul(shift, scaled[part].copy_(rows[part]), scale, out=scaled[part])
+        scaled = torch.addcmul(shift, rows, scale, out=rows)
         return scaled.view(stacked.shape).permute(0, 3, 1, 2)
 
     def _embed(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:

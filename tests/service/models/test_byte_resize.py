@@ -3,7 +3,11 @@
 import numpy as np
 import PIL.Image
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Pad, Resize
+from torchvision.transforms.v2 import functional
 
 from sightline_service.models.byte_resize import ByteResize
 
@@ -31,6 +35,42 @@ def test_a_byte_differs_from_pils_by_one_at_most_and_hardly_ever(size, mode, cro
     differences = np.abs(found - expected)
     assert differences.max() <= 1
     assert differences.mean() < 0.03
+
+
+SIDE = st.integers(1, 300)
+STEPS = [
+    [Resize(32, InterpolationMode.BICUBIC), CenterCrop(32)],
+    [Resize([33], InterpolationMode.BILINEAR), CenterCrop((30, 38))],
+    [Resize((32, 41), InterpolationMode.BICUBIC)],
+    [Resize((41, 32), InterpolationMode.BILINEAR), CenterCrop(50)],
+    [Resize(32, InterpolationMode.BICUBIC)],
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(width=SIDE, height=SIDE, steps=st.sampled_from(STEPS))
+def test_the_bytes_are_those_of_torchvisions_own_steps(width, height, steps):
+    rng = np.random.default_rng((width, height))
+    image = PIL.Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    resize, *crop = steps
+    target = resize(image).size[::-1]
+    sides = [resize.size] * 2 if isinstance(resize.size, int) else [*resize.size] * 2
+    if height < sides[0] or width < sides[1]:
+        expected = np.asarray(Compose(steps)(image))
+    else:
+        planes = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        resized = functional.resize(planes, target, resize.interpolation, antialias=True)
+        expected = Compose(crop)(resized).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(ByteResize.of(steps)(image), expected)
+
+
+def test_an_image_and_what_was_made_of_it_share_no_memory():
+    image = picture((48, 48))
+    resize = ByteResize.of([Resize(48, InterpolationMode.BICUBIC), CenterCrop(48)])
+    found = resize(image)
+    before = found.copy()
+    image.paste((1, 2, 3), (0, 0, 48, 48))
+    np.testing.assert_array_equal(found, before)
 
 
 @pytest.mark.parametrize(
