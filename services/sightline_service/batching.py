@@ -9,11 +9,11 @@ so that it overlaps with the batch on the device.
 
 import asyncio
 import logging
+import math
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -75,12 +75,9 @@ class _Entry:
     call: _Call
     since: float
     group: Hashable
+    cost: int
     trace: tracing.Trace | None
     outcome: Any = field(default=None)
-
-    @property
-    def cost(self) -> int:
-        return self.item.cost
 
     @property
     def limits(self) -> BatchLimits:
@@ -123,7 +120,9 @@ class Lane(Generic[Item, Result]):
             BatcherClosedError: the batcher stops and takes nothing new.
             WorkerDiedError: the owner thread is gone.
         """
-        return await self._outcomes(self._batcher.enqueue(self, items))
+        entries = self._batcher.enqueue(self, items)
+        self._batcher.wake()
+        return await self._outcomes(entries)
 
     async def prepare_and_submit(
         self, prepare: Callable[[], Awaitable[Sequence[Item]]]
@@ -134,8 +133,11 @@ class Lane(Generic[Item, Result]):
         waits takes a bounded amount of memory; callers who compete for that get turns.
         """
         async with self._ahead.place():
-            with self._batcher.expecting(self):
+            self._batcher.expect(self)
+            try:
                 entries = self._batcher.enqueue(self, await prepare())
+            finally:
+                self._batcher.expect_no_more(self)
             return await self._outcomes(entries)
 
     async def _outcomes(self, entries: Sequence[_Entry]) -> list[Result | Exception]:
@@ -178,6 +180,7 @@ class DynamicBatcher:
         self._stalled_after_s = stalled_after_s
         self._room: WaitingRoom[_Entry] = WaitingRoom()
         self._changed = threading.Condition()
+        self._sleeps_until = -math.inf
         self._closing = False
         self._dead = False
         self._running: list[_Entry] = []
@@ -227,31 +230,44 @@ class DynamicBatcher:
             await asyncio.to_thread(self._thread.join, timeout_s)
         self._settle(self._fail_everybody())
 
-    @contextmanager
-    def expecting(self, lane: Lane[Any, Any]) -> Generator[None]:
-        """Announces work for `lane`: until the end of the block, a batch may wait for it."""
+    def expect(self, lane: Lane[Any, Any]) -> None:
+        """Announces work for `lane`: a batch may wait for it."""
         with self._changed:
             lane.expected += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                lane.expected -= 1
-                if not lane.expected:
-                    self._changed.notify()
+
+    def expect_no_more(self, lane: Lane[Any, Any]) -> None:
+        """Takes an announcement back: the work is in the waiting room, or never will be."""
+        with self._changed:
+            lane.expected -= 1
+            self.wake()
 
     def enqueue(self, lane: Lane[Item, Result], items: Sequence[Item]) -> list[_Entry]:
-        """Puts `items` into the waiting room as one call; use `Lane.submit`."""
+        """Puts `items` into the waiting room as one call; use `Lane.submit`.
+
+        The owner thread sleeps on until `wake`, or until what is expected has come.
+        """
         call = _Call(asyncio.get_running_loop().create_future(), len(items))
         now = time.monotonic()
         trace = tracing.current.get()
-        entries = [_Entry(lane, item, call, now, (lane, item.group), trace) for item in items]
+        entries = [
+            _Entry(lane, item, call, now, (lane, item.group), item.cost, trace) for item in items
+        ]
         with self._changed:
             self._refuse_if_stopped()
             for entry in entries:
                 self._room.add(entry)
-            self._changed.notify()
         return entries
+
+    def wake(self) -> None:
+        """Wakes the owner thread where it would oversleep; it costs everybody Python's lock."""
+        with self._changed:
+            if self._sleeps_until == -math.inf:
+                return
+            deadline = self._room.next_deadline()
+            if deadline is None:
+                return
+            if deadline < self._sleeps_until or self._room.is_due(time.monotonic()):
+                self._changed.notify()
 
     def discard(self, entries: Sequence[_Entry]) -> None:
         """Drops the entries of a caller who hung up, as far as they still wait."""
@@ -289,7 +305,9 @@ class DynamicBatcher:
                 if self._closing:
                     return []
                 deadline = self._room.next_deadline()
+                self._sleeps_until = math.inf if deadline is None else deadline
                 self._changed.wait(None if deadline is None else max(deadline - now, 0))
+                self._sleeps_until = -math.inf
 
     def _serve(self, batch: list[_Entry]) -> None:
         started = time.monotonic()

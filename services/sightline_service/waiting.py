@@ -1,7 +1,7 @@
 """Who waits for a model, and who goes next together. Pure; knows no threads, asyncio or HTTP."""
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
@@ -50,26 +50,85 @@ class Queued(Protocol):
 Entry = TypeVar("Entry", bound=Queued)
 
 
+@dataclass(eq=False, slots=True)
+class _Queue(Generic[Entry]):
+    """The entries of one group in order; the first `fitting` of them, `dearest` at most, fit."""
+
+    limits: BatchLimits
+    entries: dict[Entry, None] = field(default_factory=dict[Entry, None])
+    fitting: int = 0
+    dearest: int = 0
+    full: bool = False
+
+    @property
+    def first(self) -> Entry:
+        return next(iter(self.entries))
+
+    @property
+    def deadline(self) -> float:
+        return self.first.since + self.limits.max_wait_s
+
+    def add(self, entry: Entry) -> None:
+        self.entries[entry] = None
+        if not self.full:
+            self._count(entry)
+
+    def discard(self, entry: Entry) -> None:
+        if entry in self.entries:
+            del self.entries[entry]
+            self._recount()
+
+    def cut(self) -> list[Entry]:
+        """Takes out the longest run of first entries that fits the limits; at least one."""
+        batch = [*islice(self.entries, self.fitting)]
+        for entry in batch:
+            del self.entries[entry]
+        self._recount()
+        return batch
+
+    def is_due(self, now: float) -> bool:
+        return self.full or not self.first.company_expected or now >= self.deadline
+
+    def _recount(self) -> None:
+        self.fitting, self.dearest, self.full = 0, 0, False
+        for entry in self.entries:
+            self._count(entry)
+            if self.full:
+                return
+
+    def _count(self, entry: Entry) -> None:
+        dearest = max(self.dearest, entry.cost)
+        if self.fitting and (self.fitting + 1) * dearest > self.limits.max_cost:
+            self.full = True
+            return
+        self.fitting += 1
+        self.dearest = dearest
+        self.full = self.fitting == self.limits.max_items
+
+
 class WaitingRoom(Generic[Entry]):
     """First come, first served, in batches: the group with the oldest entry goes first."""
 
     def __init__(self) -> None:
-        self._groups: dict[Hashable, dict[Entry, None]] = {}
+        self._groups: dict[Hashable, _Queue[Entry]] = {}
 
     def __len__(self) -> int:
         """How many entries wait."""
-        return sum(len(queue) for queue in self._groups.values())
+        return sum(len(queue.entries) for queue in self._groups.values())
 
     def add(self, entry: Entry) -> None:
         """Puts `entry` at the end of its group's queue."""
-        self._groups.setdefault(entry.group, {})[entry] = None
+        queue = self._groups.get(entry.group)
+        if queue is None:
+            queue = self._groups[entry.group] = _Queue(entry.limits)
+        queue.add(entry)
 
     def discard(self, entry: Entry) -> None:
         """Takes `entry` out, if it still waits: its caller hung up."""
-        queue = self._groups.get(entry.group, {})
-        queue.pop(entry, None)
-        if not queue:
-            self._groups.pop(entry.group, None)
+        queue = self._groups.get(entry.group)
+        if queue is not None:
+            queue.discard(entry)
+            self._drop_if_empty(entry.group, queue)
 
     def cut(self, now: float, *, flush: bool = False) -> list[Entry]:
         """Takes out the batch that should run now; empty if waiting is better or nothing waits.
@@ -78,54 +137,28 @@ class WaitingRoom(Generic[Entry]):
         when no company is on the way; with `flush`, always. Of several due groups the one with
         the oldest entry wins, so that no group starves.
         """
-        due = [queue for queue in self._groups.values() if flush or _is_due(queue, now)]
+        due = [queue for queue in self._groups.values() if flush or queue.is_due(now)]
         if not due:
             return []
-        batch = _head(min(due, key=lambda queue: _first(queue).since))
-        for entry in batch:
-            self.discard(entry)
+        queue = min(due, key=lambda queue: queue.first.since)
+        batch = queue.cut()
+        self._drop_if_empty(batch[0].group, queue)
         return batch
+
+    def is_due(self, now: float) -> bool:
+        """Whether `cut` yields a batch."""
+        return any(queue.is_due(now) for queue in self._groups.values())
 
     def next_deadline(self) -> float | None:
         """When `cut` will next yield a batch without further arrivals; None if nothing waits."""
-        return min(map(_deadline, self._groups.values()), default=None)
+        return min((queue.deadline for queue in self._groups.values()), default=None)
 
     def empty(self) -> list[Entry]:
         """Takes out everybody."""
-        everybody = [entry for queue in self._groups.values() for entry in queue]
+        everybody = [entry for queue in self._groups.values() for entry in queue.entries]
         self._groups.clear()
         return everybody
 
-
-def _is_due(queue: dict[Entry, None], now: float) -> bool:
-    first = _first(queue)
-    return not first.company_expected or now >= _deadline(queue) or _is_full(queue)
-
-
-def _first(queue: dict[Entry, None]) -> Entry:
-    return next(iter(queue))
-
-
-def _deadline(queue: dict[Entry, None]) -> float:
-    first = _first(queue)
-    return first.since + first.limits.max_wait_s
-
-
-def _head(queue: dict[Entry, None]) -> list[Entry]:
-    """The longest run of first entries that fits the limits; at least one."""
-    return list(_fitting(queue))
-
-
-def _fitting(queue: dict[Entry, None]) -> Iterator[Entry]:
-    limits = _first(queue).limits
-    dearest = 0
-    for length, entry in enumerate(islice(queue, limits.max_items), start=1):
-        dearest = max(dearest, entry.cost)
-        if length > 1 and length * dearest > limits.max_cost:
-            return
-        yield entry
-
-
-def _is_full(queue: dict[Entry, None]) -> bool:
-    length = len(_head(queue))
-    return length < len(queue) or length == _first(queue).limits.max_items
+    def _drop_if_empty(self, group: Hashable, queue: _Queue[Entry]) -> None:
+        if not queue.entries:
+            del self._groups[group]

@@ -155,6 +155,53 @@ async def test_an_idle_device_waits_for_items_that_are_being_prepared():
     assert device.batches == [[1, 2]]
 
 
+async def test_the_owner_thread_sleeps_while_a_batch_gathers(monkeypatch):
+    device, ready = Device(), asyncio.Event()
+    slow = BatchLimits(max_items=100, max_cost=100, max_wait_s=30)
+
+    async def prepare(value: int) -> list[Number]:
+        if value == 0:
+            await ready.wait()
+        return [Number(value)]
+
+    async with batching(device, slow) as (batcher, lane):
+        cuts = []
+        cut = batcher._room.cut
+        monkeypatch.setattr(
+            batcher._room, "cut", lambda *now, **how: cuts.append(0) or cut(*now, **how)
+        )
+        tasks = []
+        for value in range(50):
+            prepared = partial(prepare, value)
+            tasks.append(asyncio.create_task(lane.prepare_and_submit(prepared)))
+            await asyncio.sleep(0.001)
+        ready.set()
+        assert values(await asyncio.gather(*tasks)) == [2 * value for value in range(50)]
+        assert len(device.batches) == 1
+        assert len(cuts) <= 4  # for the first one's deadline, for the batch, and after it
+
+
+async def test_an_entry_with_an_earlier_deadline_wakes_the_owner_thread():
+    device, never = Device(), asyncio.Event()
+
+    async def late() -> list[Number]:
+        await never.wait()
+        return []
+
+    async with batching(device, BatchLimits(4, 100, max_wait_s=30)) as (batcher, patient):
+        hasty = batcher.lane("hasty", device.forward, LIMITS)
+        pending = [asyncio.create_task(lane.prepare_and_submit(late)) for lane in (patient, hasty)]
+        await asyncio.sleep(0)
+        waits = asyncio.create_task(patient.submit([Number(1)]))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            assert await hasty.submit([Number(2)]) == [4]
+        assert not waits.done()
+        never.set()
+        await asyncio.gather(*pending)
+        assert await waits == [2]
+
+
 async def test_waiting_for_company_ends_after_max_wait():
     device, never = Device(), asyncio.Event()
 

@@ -1,6 +1,9 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sightline_service.waiting import BatchLimits, WaitingRoom
 
 
@@ -115,3 +118,41 @@ def test_emptying_takes_everybody():
     assert names(waiting.empty()) == "ab"
     assert len(waiting) == 0
     assert waiting.next_deadline() is None
+
+
+def head(entries: list[Entry]) -> list[Entry]:
+    """The slow way to tell which first entries fit into one batch."""
+    limits = entries[0].limits
+    fits = [
+        length
+        for length in range(1, min(len(entries), limits.max_items) + 1)
+        if length == 1 or length * max(e.cost for e in entries[:length]) <= limits.max_cost
+    ]
+    return entries[: max(fits)]
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.integers(1, 60)),
+            st.tuples(st.just("discard"), st.integers(0, 12)),
+            st.tuples(st.just("cut"), st.just(0)),
+        ),
+        max_size=40,
+    )
+)
+def test_a_batch_is_due_exactly_when_counting_anew_says_that_it_is_full(steps):
+    waiting, queue = room(), []
+    for step, number in steps:
+        if step == "add":
+            queue.append(Entry("e", cost=number, company_expected=True))
+            waiting.add(queue[-1])
+        elif step == "discard" and number < len(queue):
+            waiting.discard(queue.pop(number))
+        full = bool(queue) and (len(head(queue)) < len(queue) or len(head(queue)) == 4)
+        assert waiting.is_due(0.0) == full
+        assert len(waiting) == len(queue)
+        if step == "cut":
+            want = head(queue) if full else []
+            assert waiting.cut(0.0) == want
+            del queue[: len(want)]
