@@ -7,6 +7,7 @@ owns are read when they are asked for.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -72,12 +73,12 @@ class Metrics:
         self._readings = _Readings({})
         self._registry.register(self._readings)
         ProcessCollector(registry=self._registry)
-        self._requests = self._counter("requests", "Requests answered.", "endpoint", "outcome")
+        requests = self._counter("requests", "Requests answered.", "endpoint", "outcome")
         self._rejected = self._counter("rejected", "Requests refused at the door.", "reason")
-        self._items = self._counter(
+        items = self._counter(
             "items", "Items answered, by error code or ok.", "endpoint", "outcome"
         )
-        self._truncated = self._counter(
+        truncated = self._counter(
             "truncated_texts", "Texts cut at the model's context length.", "endpoint"
         )
         self._batch_cost = self._counter(
@@ -89,7 +90,7 @@ class Metrics:
         self._batch_size = self._histogram(
             "batch_size", "Inputs in one forward pass.", "model", "lane", buckets=_SIZES
         )
-        self._request_seconds = self._histogram(
+        request_seconds = self._histogram(
             "request_duration_seconds", "From first byte in to last byte out.", "endpoint"
         )
         self._queue_wait = self._histogram(
@@ -98,6 +99,11 @@ class Metrics:
         self._stage_seconds = self._histogram(
             "stage_duration_seconds", "Parse, prepare, finish, or one forward pass.", "stage"
         )
+        # Every request looks its meters up: prometheus_client's own way costs 3 us each.
+        self._requests_of = cache(requests.labels)
+        self._items_of = cache(items.labels)
+        self._truncated_of = cache(truncated.labels)
+        self._request_seconds_of = cache(request_seconds.labels)
         self._stages = {stage: self._stage_seconds.labels(stage) for stage in get_args(Stage)}
         self._load_seconds = Gauge(
             "sightline_model_load_seconds",
@@ -118,8 +124,8 @@ class Metrics:
 
     def observe_reply(self, endpoint: str, outcome: str, seconds: float) -> None:
         """Counts one answered request; `outcome` is "ok" or an error code."""
-        self._requests.labels(endpoint, outcome).inc()
-        self._request_seconds.labels(endpoint).observe(seconds)
+        self._requests_of(endpoint, outcome).inc()
+        self._request_seconds_of(endpoint).observe(seconds)
 
     def observe_rejection(self, reason: str) -> None:
         """Counts one request that was refused for lack of room."""
@@ -128,8 +134,8 @@ class Metrics:
     def observe_items(self, endpoint: str, reply: AnyReply) -> None:
         """Counts the items of one reply, and the texts that were cut."""
         for item in reply.items:
-            self._items.labels(endpoint, item.error.code if item.error else "ok").inc()
-        self._truncated.labels(endpoint).inc(reply.usage.truncated)
+            self._items_of(endpoint, item.error.code if item.error else "ok").inc()
+        self._truncated_of(endpoint).inc(reply.usage.truncated)
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Times one piece of CPU work."""
