@@ -18,7 +18,7 @@ from sightline_service.sources import EncodedImage
 Vector = NDArray[np.float32]
 
 _CHUNK = 64
-"""Texts that one piece of CPU work tokenises."""
+"""Texts that one piece of CPU work tokenises or compares."""
 _TOKENIZES_SLOWER = 64
 """A character takes that much longer to tokenise than a byte to parse; a long word, longer yet."""
 
@@ -34,11 +34,14 @@ class Embedding:
 def cosines(image: Vector, texts: Sequence[Embedding]) -> list[float]:
     """Returns the cosine of each text with the image, in [-1, 1].
 
-    Each is summed by itself in float64, so that it does not depend on how many there are.
+    Each is summed in float64 along its own row, so that it does not depend on how many there are.
     """
     wide = image.astype(np.float64)
-    products = [float((wide * text.vector.astype(np.float64)).sum()) for text in texts]
-    return [max(-1.0, min(1.0, product)) for product in products]
+    found: list[float] = []
+    for start in range(0, len(texts), _CHUNK):
+        rows = np.array([text.vector for text in texts[start : start + _CHUNK]], dtype=np.float64)
+        found += (rows * wide).sum(axis=1).clip(-1.0, 1.0).tolist()
+    return found
 
 
 class Embedder:
@@ -110,7 +113,7 @@ class Embedder:
         outcomes = await self._image_lane.prepare_and_submit(
             lambda: self._preparer.run("prepare", prepare)
         )
-        return [self._keep("image", keys[0], outcomes[0], truncated=False)]
+        return self._keep("image", keys, outcomes, truncated=[False])
 
     async def _embed_texts(self, texts: Sequence[str]) -> list[Embedding | Exception]:
         refused: dict[str, Exception] = {}
@@ -128,22 +131,34 @@ class Embedder:
         outcomes = await self._text_lane.prepare_and_submit(
             lambda: self._preparer.run("prepare", prepare, size=size)
         )
-        embedded = {
-            text: self._keep("text", text, outcome, truncated=prepared[text].truncated)
-            for text, outcome in zip(prepared, outcomes, strict=True)
-        }
+        truncated = [each.truncated for each in prepared.values()]
+        kept = self._keep("text", [*prepared], outcomes, truncated=truncated)
+        if not refused:
+            return kept
+        embedded = dict(zip(prepared, kept, strict=True))
         return [refused[text] if text in refused else embedded[text] for text in texts]
 
     def _keep(
-        self, kind: str, key: str, outcome: Vector | Exception, *, truncated: bool
-    ) -> Embedding | Exception:
-        if isinstance(outcome, Exception):
-            return outcome
-        if not np.isfinite(outcome).all():
-            return NonFiniteScoreError(self.model.info.id)
-        embedding = Embedding(np.array(outcome), truncated)
-        self.cache.put((kind, key), embedding)
-        return embedding
+        self,
+        kind: str,
+        keys: Sequence[str],
+        outcomes: Sequence[Vector | Exception],
+        *,
+        truncated: Sequence[bool],
+    ) -> list[Embedding | Exception]:
+        vectors = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+        all_finite = bool(vectors) and bool(np.isfinite(np.concatenate(vectors)).all())
+        kept: list[Embedding | Exception] = []
+        for key, outcome, cut in zip(keys, outcomes, truncated, strict=True):
+            if isinstance(outcome, Exception):
+                kept.append(outcome)
+            elif all_finite or np.isfinite(outcome).all():
+                embedding = Embedding(np.array(outcome), cut)  # a row would keep its whole batch
+                self.cache.put((kind, key), embedding)
+                kept.append(embedding)
+            else:
+                kept.append(NonFiniteScoreError(self.model.info.id))
+        return kept
 
 
 def _bytes_of(key: tuple[str, str], embedding: Embedding) -> int:

@@ -3,9 +3,13 @@
 import asyncio
 import base64
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sightline_proto import sha256_of
+from sightline_service.embedding import Embedding, cosines
 from sightline_service.models.fake import FakeSimilarity, Trouble
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +81,41 @@ async def test_many_texts_are_tokenised_in_pieces_and_batched(serve, models, ima
     assert len(reply["items"][0]["results"]) == 200
     assert max(similarity.batch_sizes) <= 32
     assert sum(similarity.batch_sizes) == 201
+
+
+@given(d=st.integers(1, 1100), n=st.integers(1, 140), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_a_cosine_is_the_same_bits_in_any_company(d, n, seed):
+    rng = np.random.default_rng(seed)
+    image, *texts = rng.normal(0, 1 / np.sqrt(d), (n + 1, d)).astype(np.float32)
+    alone = [float((image.astype(np.float64) * text.astype(np.float64)).sum()) for text in texts]
+    together = cosines(image, [Embedding(text, truncated=False) for text in texts])
+    assert together == [max(-1.0, min(1.0, product)) for product in alone]
+    assert cosines(image, []) == []
+
+
+class OneBad(FakeSimilarity):
+    def embed_texts(self, batch):
+        vectors = super().embed_texts(batch)
+        vectors[["bad" in str(each.data) for each in batch], 0] = np.nan
+        return vectors
+
+
+async def test_a_text_that_embeds_to_nan_fails_beside_its_finite_neighbours(serve, models, image):
+    body = {"items": [item(image(), "A dog.", "A cat."), item(image(), "A bad one.", "A bus.")]}
+    async with serve(models(similarity=OneBad())) as client:
+        good, bad = (await client.post("/sentence_reward", json=body)).json()["items"]
+        again = (await client.post("/sentence_reward", json={"items": body["items"][:1]})).json()
+    assert [result["score"] for result in good["results"]] == [
+        result["score"] for result in again["items"][0]["results"]
+    ]
+    assert "error" in bad
+
+
+async def test_an_embedding_in_the_cache_does_not_keep_its_batch_in_memory(serve, image):
+    async with serve() as client:
+        body = {"items": [item(image(), "A dog.", "A cat.", "A bus.")]}
+        await client.post("/sentence_reward", json=body)
+        cache = client.service.engine.embedder.cache
+        kept = [cache.get(("text", text)) for text in body["items"][0]["texts"]]
+    assert all(embedding.vector.base is None for embedding in kept)

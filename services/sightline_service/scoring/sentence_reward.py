@@ -56,7 +56,8 @@ class SentenceRewardScorer:
         split = await self._preparer.run(
             "parse", lambda: [*map(split_sentences, item.texts)], size=size
         )
-        texts = [*item.texts, *(sentence.text.strip() for each in split for sentence in each)]
+        sentences = (sentence.text.strip() for each in split for sentence in each)
+        texts = [*dict.fromkeys((*item.texts, *sentences))]
         image = await self._source.open(item.image)
         vector, embeddings = await both(self._embedder.image(image), self._embedder.texts(texts))
         found = dict(
@@ -84,34 +85,37 @@ def _results(
             item.language_scores, scores, weight=request.weight, mode=request.combine
         )
     return tuple(
-        SentenceRewardResult(
-            cosine=found[text][1],
-            score=score,
-            calibrated=combined,
-            sentences=_sentence_scores(sentences, found),
-            truncated=_truncated(text, sentences, found),
-        )
+        _result(found[text], sentences, found, score=score, calibrated=combined)
         for text, sentences, score, combined in zip(
             item.texts, split, scores, calibrated, strict=True
         )
     )
 
 
-def _sentence_scores(sentences: Sentences, found: Found) -> tuple[SentenceScore, ...]:
-    values = [found[sentence.text.strip()][1] for sentence in sentences]
-    return tuple(
-        SentenceScore(
-            text=sentence.text,
-            start=sentence.start,
-            end=sentence.end,
-            cosine=cosine,
-            score=100.0 * cosine,
-            normalized=normalized,
-        )
-        for sentence, cosine, normalized in zip(sentences, values, min_max(values), strict=True)
+def _result(
+    whole: tuple[Embedding, float],
+    sentences: Sentences,
+    found: Found,
+    *,
+    score: float,
+    calibrated: float | None,
+) -> SentenceRewardResult:
+    pieces = [found[sentence.text.strip()] for sentence in sentences]
+    values = [cosine for _, cosine in pieces]
+    return SentenceRewardResult(
+        cosine=whole[1],
+        score=score,
+        calibrated=calibrated,
+        sentences=tuple(
+            SentenceScore(
+                text=sentence.text,
+                start=sentence.start,
+                end=sentence.end,
+                cosine=cosine,
+                score=100.0 * cosine,
+                normalized=normalized,
+            )
+            for sentence, cosine, normalized in zip(sentences, values, min_max(values), strict=True)
+        ),
+        truncated=any(embedding.truncated for embedding, _ in (whole, *pieces)),
     )
-
-
-def _truncated(text: str, sentences: Sentences, found: Found) -> bool:
-    pieces = (text, *(sentence.text.strip() for sentence in sentences))
-    return any(found[piece][0].truncated for piece in pieces)
