@@ -1,6 +1,7 @@
 """Connections that break, hang or lie, on either side of a running service."""
 
 import contextlib
+import itertools
 import random
 import socket
 import time
@@ -230,10 +231,12 @@ def test_heads_by_the_byte_are_cut_off_and_disturb_nobody(start):
     try:
         started = time.monotonic()
         with victim.client(timeout_s=20) as client:
+            head = itertools.chain(b"GET /", itertools.repeat(ord("a")))
             while time.monotonic() - started < 1.5:
+                byte = bytes([next(head)])
                 for line in lines:
                     with contextlib.suppress(OSError):
-                        line.sendall(b"G")
+                        line.sendall(byte)
                 assert client.perplexity("A dog.")
         for line in lines:
             line.settimeout(20)
