@@ -59,6 +59,13 @@ def split_sentences(text: str) -> tuple[Sentence, ...]:
     abbreviations, initials, numbers and list enumerators do not cut; quotes, brackets and emoji
     after a stop stay with its sentence. An empty text has no sentences.
     """
+    first = _BREAK.search(text)
+    if text and (first is None or first.end() == len(text)):  # so are most captions
+        return (Sentence(text, 0, len(text)),)
+    return _split(text)
+
+
+def _split(text: str) -> tuple[Sentence, ...]:
     sentences: list[Sentence] = []
     start, first_mark = 0, _space_end(text, 0)
     for found in _BREAK.finditer(text, first_mark):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline_core.sentences import split_sentences
+from sightline_core.sentences import _split, split_sentences
 
 
 def pieces(text: str) -> list[str]:
@@ -98,6 +98,12 @@ def test_the_sentences_partition_any_text(text):
     if text.strip():
         assert all(sentence.text.strip() for sentence in sentences)
         assert not any(sentence.text[:1].isspace() for sentence in sentences[1:])
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=20) | st.lists(marks, max_size=4).map("".join))
+def test_a_text_with_its_only_stop_at_its_end_is_split_as_any_other(text):
+    assert split_sentences(text) == _split(text)
 
 
 @given(st.lists(st.integers(0, 99999).map(str), min_size=2, max_size=4).map(".".join))
