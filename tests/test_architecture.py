@@ -63,7 +63,11 @@ def test_a_source_root_is_not_a_package(root):
 
 def test_only_settings_and_configuration_read_the_environment():
     readers = {name(path) for path in MODULES if re.search(r"os\.environ|getenv", path.read_text())}
-    assert readers <= {"clients/sightline/config.py", "benchmarks/sightline_bench/process.py"}
+    assert readers <= {
+        "benchmarks/sightline_bench/process.py",
+        "clients/sightline/config.py",
+        "services/sightline_service/models/openmp.py",  # a library's own variables
+    }
 
 
 def test_no_module_builds_an_application_on_import():

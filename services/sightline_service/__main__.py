@@ -9,6 +9,7 @@ from sightline_service import logs
 from sightline_service.app import create_app
 from sightline_service.flags import SettingsError, parse_settings
 from sightline_service.loading import ModelLoader
+from sightline_service.models.openmp import shorten_spinning
 from sightline_service.models.reference import ModelLoadError
 from sightline_service.profiles import ProfileError
 from sightline_service.server import DrainingServer, ListenError, listen, url_of
@@ -25,6 +26,7 @@ WRONG_USE = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until stopped; returns the exit status: 0, or 2 for wrong settings or models."""
+    shorten_spinning()
     try:
         settings = parse_settings(argv)
         logs.configure(settings.log_format, settings.log_level)

@@ -24,6 +24,8 @@ from sightline_service.waiting import BatchLimits, WaitingRoom
 
 log = logging.getLogger(__name__)
 
+_REST_AFTER_S = 0.5
+
 WorkerState = Literal["new", "ready", "stalled", "dead", "closed"]
 
 
@@ -165,6 +167,7 @@ class DynamicBatcher:
     Args:
         name: the model's role; names the thread.
         observe: called on the owner thread after each batch.
+        rest: called on the owner thread when nothing has come for half a second.
         stalled_after_s: a forward that takes longer makes `state` "stalled".
     """
 
@@ -173,10 +176,12 @@ class DynamicBatcher:
         name: str,
         *,
         observe: Observer = lambda report: None,
+        rest: Callable[[], None] = lambda: None,
         stalled_after_s: float = 300.0,
     ) -> None:
         self.name = name
         self._observe = observe
+        self._rest = rest
         self._stalled_after_s = stalled_after_s
         self._room: WaitingRoom[_Entry] = WaitingRoom()
         self._changed = threading.Condition()
@@ -296,6 +301,7 @@ class DynamicBatcher:
 
     def _next_batch(self) -> list[_Entry]:
         """Blocks until there is a batch to run; empty when the batcher closes."""
+        rests = False
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -306,8 +312,14 @@ class DynamicBatcher:
                     return []
                 deadline = self._room.next_deadline()
                 self._sleeps_until = math.inf if deadline is None else deadline
-                self._changed.wait(None if deadline is None else max(deadline - now, 0))
+                patience_s = None if rests else _REST_AFTER_S
+                woken = self._changed.wait(
+                    patience_s if deadline is None else max(deadline - now, 0)
+                )
                 self._sleeps_until = -math.inf
+                if deadline is None and not woken:
+                    self._rest()
+                    rests = True
 
     def _serve(self, batch: list[_Entry]) -> None:
         started = time.monotonic()

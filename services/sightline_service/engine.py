@@ -21,6 +21,7 @@ from sightline_service.errors import ModelNotServedError
 from sightline_service.image_fetching import FetchRules, ImageFetcher
 from sightline_service.image_store import ImageStore
 from sightline_service.images import DecodeLimits
+from sightline_service.models.openmp import release_team
 from sightline_service.models.protocols import Prepared, RawDetection
 from sightline_service.preparing import Preparer
 from sightline_service.scoring.ground import GroundScorer
@@ -126,6 +127,7 @@ class Engine:
         return DynamicBatcher(
             role,
             observe=partial(self._observe, role),
+            rest=release_team,
             stalled_after_s=_STALL_FACTOR * self._settings.request_timeout_s,
         )
 

@@ -1,5 +1,6 @@
 """Brings up the models and profiles that the settings name. Knows references; knows no HTTP."""
 
+import atexit
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -108,4 +109,5 @@ def _spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # some libraries complain of objects that outlive the end
     gc.set_threshold(_GARBAGE)

@@ -454,3 +454,13 @@ def test_every_caller_gets_its_own_result_in_any_company(numbers, poisons):
             assert isinstance(outcome, ValueError)
         else:
             assert outcome == 2 * value
+
+
+async def test_a_thread_without_work_rests_once_until_there_is_work_again():
+    rests: list[int] = []
+    async with batching(Device(), rest=lambda: rests.append(1)) as (_, lane):
+        await asyncio.sleep(1.3)
+        assert rests == [1]
+        assert await lane.submit([Number(1)]) == [2]
+        await asyncio.sleep(0.8)
+        assert rests == [1, 1]
