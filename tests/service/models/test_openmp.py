@@ -43,7 +43,8 @@ def test_a_released_team_ends_and_the_next_operation_computes_the_same():
 )
 def test_spinning_is_shortened_unless_the_operator_says_otherwise(monkeypatch, given, found):
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what the test sets is unset after it
+        monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     shorten_spinning()
