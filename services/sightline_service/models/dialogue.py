@@ -25,6 +25,7 @@ class Opening:
         ids: its tokens, the image's included.
         images: the image's tensors, by the names that the model knows them by.
         types: the type of each token, by the names that the model may know.
+        is_shared: its answers share the forward pass over it.
     """
 
     text: str
@@ -32,6 +33,7 @@ class Opening:
     ids: tuple[int, ...]
     images: Mapping[str, torch.Tensor]
     types: Mapping[str, tuple[int, ...]]
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """transformers' models as perplexity models, by teacher forcing. Knows transformers; no HTTP."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -78,9 +79,10 @@ class HfPerplexity:
         if image is not None and not self.takes_image:
             raise TextRefusedError("the model reads text only: leave out the image")
         opening = self._dialogue.open(image, prompt)
+        opening = replace(opening, is_shared=self._forcing.gains(opening, len(texts)))
         shapes = tuple((name, tuple(value.shape)) for name, value in opening.images.items())
         dialogues = [self._dialogue.answer(opening, text) for text in texts]
-        sharers = len(texts) if self._forcing.shares else 1
+        sharers = len(texts) if opening.is_shared else 1
         share = ceil(len(opening.ids) / sharers)
         return [
             Prepared(data=each, cost=share + len(each.answer), group=shapes) for each in dialogues

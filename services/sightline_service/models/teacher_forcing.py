@@ -6,7 +6,7 @@ answer's first token, and the keys and values that a second pass needs, over the
 
 import inspect
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -71,6 +71,13 @@ class TeacherForcing:
         if not self.shares:
             log.info("answers do not share their opening's forward pass: off by %.3g nats", apart)
 
+    def gains(self, opening: Opening, n_answers: int) -> bool:
+        """Whether an item's answers share its opening: by itself, whatever its neighbours.
+
+        The two ways round differently, and a score must not depend on who is in the batch.
+        """
+        return self.shares and (n_answers - 1) * len(opening.ids) > _PASS
+
     def log_probs(self, dialogues: Sequence[Dialogue]) -> list[LogProbs]:
         """Returns the log-probabilities of each answer's tokens, in nats, in float32 arithmetic.
 
@@ -79,7 +86,7 @@ class TeacherForcing:
         Raises:
             OutOfDeviceMemoryError: the device has no room for them together.
         """
-        together = _sharing(dialogues) if self.shares else []
+        together = _sharing(dialogues)
         found: dict[int, LogProbs] = {}
         for places in together:
             found.update(self._placed(self.shared, dialogues, places))
@@ -226,17 +233,12 @@ class _OpeningLayer(DynamicLayer):  # type: ignore[no-untyped-call] # transforme
 
 
 def _sharing(dialogues: Sequence[Dialogue]) -> list[list[int]]:
-    """Returns the places of those that gain by sharing, openings of one length together."""
-    answers = Counter(id(dialogue.opening) for dialogue in dialogues)
+    """Returns the places of those that share, openings of one length together."""
     by_length: defaultdict[int, list[int]] = defaultdict(list)
     for place, dialogue in enumerate(dialogues):
-        if answers[id(dialogue.opening)] > 1:
+        if dialogue.opening.is_shared:
             by_length[dialogue.start].append(place)
-    return [
-        places
-        for length, places in by_length.items()
-        if (len(places) - len({id(dialogues[place].opening) for place in places})) * length > _PASS
-    ]
+    return [*by_length.values()]
 
 
 def _chosen(

@@ -1,6 +1,8 @@
 """Both ways to force a teacher: by hand, against each other, and on models that cannot share."""
 
 import math
+from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -85,6 +87,18 @@ def sharing(model, placement=CPU):
     return forcing
 
 
+def as_items(forcing, dialogues):
+    """Each opening with its answers as one item, as `HfPerplexity.prepare_each` lays it out."""
+    counts = Counter(id(dialogue.opening) for dialogue in dialogues)
+    items = {
+        id(each.opening): replace(
+            each.opening, is_shared=forcing.gains(each.opening, counts[id(each.opening)])
+        )
+        for each in dialogues
+    }
+    return [replace(each, opening=items[id(each.opening)]) for each in dialogues]
+
+
 def drawn(n_openings, n_answers, *, length=40, longest=30, vocabulary=50):
     source = np.random.default_rng(4)
 
@@ -127,7 +141,7 @@ def test_an_opening_is_read_once_for_all_its_answers():
     assert forcing.shares
     model.rows.clear()
     dialogues = answers(opening(*[0, 1, 2] * 30), *[(1, 2, 0, 1)] * 8)
-    shared = forcing.log_probs(dialogues)
+    shared = forcing.log_probs(as_items(forcing, dialogues))
     assert model.rows == [(1, 90), (8, 3)]
     assert_equal(shared, forcing.whole(dialogues))
 
@@ -136,8 +150,9 @@ def test_a_short_opening_or_one_of_a_single_answer_is_not_worth_a_pass():
     model = Bigrams()
     forcing = sharing(model)
     model.rows.clear()
-    forcing.log_probs(answers(opening(0, 1), (1, 2), (2, 1)))
-    forcing.log_probs([*answers(opening(*[1] * 90), (1, 2)), *answers(opening(*[1] * 90), (2,))])
+    forcing.log_probs(as_items(forcing, answers(opening(0, 1), (1, 2), (2, 1))))
+    singles = [*answers(opening(*[1] * 90), (1, 2)), *answers(opening(*[1] * 90), (2,))]
+    forcing.log_probs(as_items(forcing, singles))
     assert model.rows == [(2, 4), (2, 92)]
 
 
@@ -160,18 +175,28 @@ def test_openings_of_several_lengths_and_single_texts_mix_in_one_batch():
     np.random.default_rng(0).shuffle(dialogues)
     wanted = [forcing.whole([dialogue])[0] for dialogue in dialogues]
     assert np.ptp(np.concatenate(wanted)) > 1
-    assert_equal(forcing.log_probs(dialogues), wanted)
+    assert_equal(forcing.log_probs(as_items(forcing, dialogues)), wanted)
+
+
+def test_neighbours_do_not_decide_whether_an_item_shares():
+    forcing = sharing(decoder())
+    item = as_items(forcing, drawn(1, 3, length=50))
+    assert not item[0].opening.is_shared
+    others = as_items(forcing, drawn(4, 9, length=50))
+    assert others[0].opening.is_shared
+    assert_equal(forcing.log_probs([*item, *others])[:3], forcing.log_probs(item), atol=1e-6)
 
 
 def test_answers_of_one_token_need_no_second_pass():
     forcing = sharing(decoder())
     dialogues = answers(opening(*range(40)), *((n,) for n in range(6)))
-    assert_equal(forcing.log_probs(dialogues), forcing.whole(dialogues))
+    assert_equal(forcing.log_probs(as_items(forcing, dialogues)), forcing.whole(dialogues))
 
 
 def test_a_wide_vocabulary_is_gone_through_in_pieces(monkeypatch):
     forcing = sharing(decoder())
     dialogues = drawn(2, 5)
+    dialogues = as_items(forcing, dialogues)
     wanted = forcing.log_probs(dialogues)
     monkeypatch.setattr(teacher_forcing, "_LOGITS", 150)  # three positions at a time
     assert_equal(forcing.log_probs(dialogues), wanted, atol=1e-6)
@@ -184,11 +209,13 @@ def test_a_model_that_cannot_share_reads_whole_sequences(kind, caplog):
     assert not forcing.shares
     assert ("do not share" in caplog.text) == (kind is not Whole)
     dialogues = answers(opening(*[0, 1, 2] * 30), (1, 2, 0), (2, 2), (0,))
-    assert_equal(forcing.log_probs(dialogues), forcing.whole(dialogues))
+    assert_equal(forcing.log_probs(as_items(forcing, dialogues)), forcing.whole(dialogues))
 
 
 def test_half_precision_shares_too():
     forcing = sharing(decoder().to(torch.bfloat16), HALF)
     assert forcing.shares
     dialogues = drawn(2, 6)
-    assert_equal(forcing.log_probs(dialogues), forcing.whole(dialogues), atol=0.15)
+    assert_equal(
+        forcing.log_probs(as_items(forcing, dialogues)), forcing.whole(dialogues), atol=0.15
+    )
