@@ -10,7 +10,7 @@ from sightline_bench.plan import CASES
 from sightline_bench.report import Results
 from sightline_bench.summary import Window, median_of
 
-_SHOWN = ("1 text", "20 texts")
+_SHOWN = ("-b-32, 1 text", "-b-32, 20 texts", "tiny, 1 text", "tiny, 20 texts")
 _ORDER = ("limit", "decode + forward", "sightline", "infinity", "litserve", "fastapi")
 
 
