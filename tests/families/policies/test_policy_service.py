@@ -58,6 +58,8 @@ def test_an_item_scores_the_same_whatever_its_neighbours(served, images, questio
 
 SIZES = [(84, 56), (168, 28), (56, 84), (84, 56)]
 """Qwen sees as many patches in all of them, in other places."""
+ENOUGH_TO_SHARE = 6
+"""Times that an item asks for the same texts, so that its opening is worth a pass of its own."""
 
 
 def test_texts_of_one_item_score_as_alone_though_they_share_a_forward_pass(
@@ -65,20 +67,23 @@ def test_texts_of_one_item_score_as_alone_though_they_share_a_forward_pass(
 ):
     pictures = [images[0].resize(size, PIL.Image.Resampling.NEAREST) for size in SIZES]
     pictures[-1] = pictures[-1].rotate(180)
-    items = [
-        served.prepare_each(picture, question, TEXTS)
+    asked = [
+        (picture, question)
         for picture in [*pictures, *([] if served.needs_image else [None, None])]
         for question in questions
     ]
+    texts = TEXTS * ENOUGH_TO_SHARE
     batches = defaultdict(list)
-    for item in items:
-        batches[item[0].group].append(item)
+    for picture, question in asked:
+        item = served.prepare_each(picture, question, texts)
+        alone = served.score([served.prepare(picture, question, text) for text in TEXTS])
+        batches[item[0].group].append((item, alone * ENOUGH_TO_SHARE))
     for members in batches.values():
-        batch = [member[place] for place in range(len(TEXTS)) for member in members]
-        for prepared, scores in zip(batch, served.score(batch), strict=True):
-            (alone,) = served.score([prepared])
-            np.testing.assert_allclose(scores.log_probs, alone.log_probs, atol=1e-4)
-    shared = items[0][0].cost < len(items[0][0].data.ids)
+        batch = [item[place] for place in range(len(texts)) for item, _ in members]
+        wanted = [alone[place] for place in range(len(texts)) for _, alone in members]
+        for scores, by_itself in zip(served.score(batch), wanted, strict=True):
+            np.testing.assert_allclose(scores.log_probs, by_itself.log_probs, atol=1e-4)
+    shared = served.prepare_each(pictures[0], questions[0], texts)[0].data.opening.is_shared
     assert shared == (family != "instructblip")  # its Q-Former has no place for a second pass
 
 
