@@ -115,8 +115,7 @@ class SingleFlight(Generic[Key, Value]):
                 key. What it raises is the outcome of each of its keys.
         """
         outcomes: dict[Key, Value | Exception] = {}
-        while len(outcomes) < len(wanted := dict.fromkeys(keys)):
-            left = [key for key in wanted if key not in outcomes]
+        while left := [key for key in dict.fromkeys(keys) if key not in outcomes]:
             others = {self._flights[key] for key in left if key in self._flights}
             waits = [flight.join() for flight in others]
             fresh = tuple(key for key in left if key not in self._flights)

@@ -27,7 +27,7 @@ async def both(
     first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]
 ) -> tuple[First, Second]:
     """Like `together`, for two results of different types."""
-    one = asyncio.create_task(first)  # a TaskGroup costs three times as much
+    one = asyncio.create_task(first)  # a TaskGroup does more, and costs more
     try:
         other = await second
         return await one, other

@@ -80,12 +80,18 @@ HANDLERS: dict[str, Callable[[Request], Awaitable[Response]]] = {
 }
 
 
+HANDLER_OF_PATH = {
+    path: HANDLERS[endpoint.name]
+    for endpoint in ENDPOINTS
+    for path in (endpoint.path, f"/v1{endpoint.path}")
+}
+
+
 def scoring_router() -> APIRouter:
     """Returns the scoring endpoints, on their short paths and under /v1."""
     router = APIRouter(tags=["scoring"])
-    for endpoint in ENDPOINTS:
-        for path in (endpoint.path, f"/v1{endpoint.path}"):
-            router.add_api_route(path, HANDLERS[endpoint.name], methods=["POST"])
+    for path, handler in HANDLER_OF_PATH.items():
+        router.add_api_route(path, handler, methods=["POST"])
     return router
 
 
@@ -98,16 +104,11 @@ class DirectRoutes:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._handlers = {
-            path: HANDLERS[endpoint.name]
-            for endpoint in ENDPOINTS
-            for path in (endpoint.path, f"/v1{endpoint.path}")
-        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the handler of a scoring path, or else the app."""
         is_post = scope["type"] == "http" and scope["method"] == "POST"
-        handler = self._handlers.get(scope["path"]) if is_post else None
+        handler = HANDLER_OF_PATH.get(scope["path"]) if is_post else None
         if handler is None:
             await self._app(scope, receive, send)
             return

@@ -2,11 +2,11 @@
 
 import time
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline_service.logs import request_id
 from sightline_service.middleware.access import endpoint_of
+from sightline_service.middleware.headers import header
 from sightline_service.middleware.status import StatusNote
 from sightline_service.tracing import Exporter, FinishedTrace, Trace, TraceContext, tracing
 
@@ -31,7 +31,7 @@ class TraceMiddleware:
             await self._app(scope, receive, send)
             return
         endpoint = endpoint_of(scope["path"])
-        context = TraceContext.read(Headers(scope=scope).get("traceparent", ""))
+        context = TraceContext.read(header(scope, b"traceparent") or "")
         if endpoint in _UNTRACED or not context.sampled:
             await self._app(scope, receive, send)
             return
