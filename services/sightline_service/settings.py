@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the models; auto is float32 on CPU."""
     torch_threads: Annotated[int, Ge(0)] = 0
-    """Threads of one forward pass on CPU; 0 leaves the choice to torch."""
+    """Threads of one forward pass on CPU; 0 is one where models are small, else torch's choice."""
 
     max_batch_items: Positive = 64
     """Items in one forward pass."""

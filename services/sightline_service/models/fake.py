@@ -80,6 +80,7 @@ class FakeSimilarity:
         self, trouble: Trouble = NO_TROUBLE, *, context_words: int = 77, info: ModelInfo = _INFO
     ) -> None:
         self.info = info
+        self.n_weights = 0
         self.batch_sizes: list[int] = []
         self._trouble = trouble
         self._context_words = context_words
@@ -133,6 +134,7 @@ class FakeDetector:
         info: ModelInfo = _INFO,
     ) -> None:
         self.info = info
+        self.n_weights = 0
         self.batch_sizes: list[int] = []
         self._trouble = trouble
         self._phrases_per_prompt = phrases_per_prompt
@@ -190,6 +192,7 @@ class FakePerplexity:
         info: ModelInfo = _INFO,
     ) -> None:
         self.info = info
+        self.n_weights = 0
         self.takes_image = takes_image
         self.needs_image = needs_image
         self.batch_sizes: list[int] = []

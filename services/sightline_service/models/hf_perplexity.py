@@ -25,6 +25,7 @@ from sightline_service.models.pretrained import (
 from sightline_service.models.protocols import Prepared, TextRefusedError, TokenScores
 from sightline_service.models.reference import ModelLoadError, ModelReference
 from sightline_service.models.teacher_forcing import TeacherForcing
+from sightline_service.models.tensors import n_weights
 from sightline_service.models.tokenizing import Tokenizer
 
 _NO_LIMIT = 2**31
@@ -54,6 +55,7 @@ class HfPerplexity:
         info: ModelInfo,
     ) -> None:
         self.info = info
+        self.n_weights = n_weights(model)
         self.takes_image = takes_image
         self.needs_image = needs_image
         self._model = model

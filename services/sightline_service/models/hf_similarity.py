@@ -25,7 +25,7 @@ from sightline_service.models.pretrained import (
 )
 from sightline_service.models.protocols import Prepared
 from sightline_service.models.reference import ModelReference
-from sightline_service.models.tensors import right_padded, unit_rows
+from sightline_service.models.tensors import n_weights, right_padded, rows_of, unit
 from sightline_service.models.tokenizing import Tokenizer
 
 _OF_IMAGES = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
@@ -58,6 +58,7 @@ class HfSimilarity:
         info: ModelInfo,
     ) -> None:
         self.info = info
+        self.n_weights = n_weights(model)
         self._model = model
         self._image_processor = image_processor
         self._tokenizer = tokenizer
@@ -87,7 +88,7 @@ class HfSimilarity:
                 for name in rows[0]
             }
             inputs["pixel_values"] = inputs["pixel_values"].to(self._placement.dtype)
-            return unit_rows(_pooled(self._model.get_image_features(**inputs)))
+            return rows_of(unit(_pooled(self._model.get_image_features(**inputs))))
 
     def embed_texts(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]."""
@@ -96,7 +97,7 @@ class HfSimilarity:
             inputs = {"input_ids": ids.to(self._placement.device)}
             if self._masked:
                 inputs["attention_mask"] = mask.to(self._placement.device)
-            return unit_rows(_pooled(self._model.get_text_features(**inputs)))
+            return rows_of(unit(_pooled(self._model.get_text_features(**inputs))))
 
 
 def load_hf_similarity(reference: ModelReference, placement: Placement) -> HfSimilarity:

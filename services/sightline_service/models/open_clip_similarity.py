@@ -24,16 +24,18 @@ from sightline_proto import ModelInfo
 from sightline_service.models.byte_resize import ByteResize
 from sightline_service.models.causal_text import CausalText, pieces
 from sightline_service.models.checkpoint import loading, open_checkpoint
+from sightline_service.models.one_call import one_call
 from sightline_service.models.open_clip_text import OpenClipText
 from sightline_service.models.placement import Placement, forward_pass
 from sightline_service.models.preflight import check_open_clip_folder
 from sightline_service.models.protocols import Prepared
 from sightline_service.models.provenance import preprocess_hash, weights_revision
 from sightline_service.models.reference import ModelLoadError, ModelReference
-from sightline_service.models.tensors import right_padded, unit_rows
+from sightline_service.models.tensors import n_weights, right_padded, rows_of, unit
 
 # open_clip annotates this as a plain module, and its options one by one.
 _create_model: Any = open_clip.create_model
+_EXAMPLES = ("a dog", "two cats on a sofa", "a man in a red coat reads a newspaper on a bench")
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -58,6 +60,7 @@ class OpenClipSimilarity:
         info: ModelInfo,
     ) -> None:
         self.info = info
+        self.n_weights = n_weights(model)
         self._model = model
         self._text = text
         self._placement = placement
@@ -74,6 +77,14 @@ class OpenClipSimilarity:
             torch.tensor(of, device=placement.device) for of in (normalize.mean, normalize.std)
         )
         self._scale, self._shift = 1 / (255 * std), -mean / std
+        image = self.prepare_image(PIL.Image.linear_gradient("L").convert("RGB"))
+        texts = [self.prepare_text(text) for text in _EXAMPLES]
+        self._encode_images = one_call(
+            model, self._units_of_pixels, [(self._pixels([image] * n),) for n in (2, 1, 3)]
+        )
+        self._encode_texts = one_call(
+            model, self._units_of_ids, [(self._ids(texts[:n]),) for n in (2, 1, 3)]
+        )
 
     def prepare_image(self, image: PIL.Image.Image) -> Prepared:
         """Resizes and crops an RGB image to bytes [h, w, 3]; the device does the rest faster.
@@ -94,41 +105,52 @@ class OpenClipSimilarity:
 
     def embed_images(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]."""
-        images: list[NDArray[np.uint8]] = [prepared.data for prepared in batch]
-        shape = (len(images), *images[0].shape)
-        assert all(image.shape == shape[1:] for image in images)
         with forward_pass():
-            joined = bytearray().join(image.data for image in images)
-            stacked = torch.frombuffer(joined, dtype=torch.uint8).view(shape)
-            pixels = self._normalized(stacked.to(self._placement.device))
-            return unit_rows(self._model.encode_image(pixels.to(self._placement.dtype)))
+            return rows_of(self._encode_images(self._pixels(batch)))
 
     def embed_texts(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """Returns unit vectors, shape [n, d]; short texts are not padded to the longest."""
-        rows: list[tuple[int, ...]] = [prepared.data for prepared in batch]
         with forward_pass():
-            parts = pieces([len(row) for row in rows])
-            embedded = np.concatenate([self._embed([rows[n] for n in part]) for part in parts])
+            parts = pieces([len(prepared.data) for prepared in batch])
+            embedded = np.concatenate(
+                [rows_of(self._encode_texts(self._ids([batch[n] for n in part]))) for part in parts]
+            )
         ordered = np.empty_like(embedded)
         ordered[[n for part in parts for n in part]] = embedded
         return ordered
+
+    def _pixels(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        """Returns bytes [n, h, w, 3] on the device."""
+        images: list[NDArray[np.uint8]] = [prepared.data for prepared in batch]
+        shape = (len(images), *images[0].shape)
+        assert all(image.shape == shape[1:] for image in images)
+        joined = bytearray().join(image.data for image in images)
+        stacked = torch.frombuffer(joined, dtype=torch.uint8).view(shape)
+        return stacked.to(self._placement.device)
+
+    def _ids(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        """Returns token ids [n, longest] on the device."""
+        ids, _ = right_padded([prepared.data for prepared in batch], pad_id=0)
+        return ids.to(self._placement.device)
+
+    def _units_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        return unit(self._model.encode_image(self._normalized(pixels).to(self._placement.dtype)))
+
+    def _units_of_ids(self, ids: torch.Tensor) -> torch.Tensor:
+        encode = self._model.encode_text if self._causal is None else self._causal.encode
+        return unit(encode(ids))
 
     def _normalized(self, stacked: torch.Tensor) -> torch.Tensor:
         """Returns [n, 3, h, w] of bytes [n, h, w, 3]: what ToTensor and Normalize make of them.
 
         The order of the bytes is kept, and the constants are as long as a row, so that each of few
-        steps is one pass over memory in order; each step gives Python's lock away.
+        steps is one pass over memory in order.
         """
         n, height, width, channels = stacked.shape
         rows = stacked.view(n, height, width * channels).float()
         scale, shift = self._scale.repeat(width), self._shift.repeat(width)
         scaled = torch.addcmul(shift, rows, scale, out=rows)
         return scaled.view(stacked.shape).permute(0, 3, 1, 2)
-
-    def _embed(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
-        ids = right_padded(rows, pad_id=0)[0].to(self._placement.device)
-        encode = self._model.encode_text if self._causal is None else self._causal.encode
-        return unit_rows(encode(ids))
 
 
 def load_open_clip_similarity(

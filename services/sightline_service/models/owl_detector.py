@@ -12,7 +12,7 @@ from sightline_service.models.boxes import DETECTION_FLOOR, clamped_corners
 from sightline_service.models.placement import Placement, forward_pass
 from sightline_service.models.pretrained import image_inputs
 from sightline_service.models.protocols import Prepared, RawDetection
-from sightline_service.models.tensors import right_padded
+from sightline_service.models.tensors import n_weights, right_padded
 from sightline_service.models.tokenizing import Tokenizer
 
 
@@ -47,6 +47,7 @@ class OwlDetector:
         info: ModelInfo,
     ) -> None:
         self.info = info
+        self.n_weights = n_weights(model)
         self._model = model
         self._image_processor = image_processor
         self._tokenizer = tokenizer

@@ -11,7 +11,8 @@ from sightline_service.models.reference import ModelLoadError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DEVICES = frozenset({"cpu", "cuda", "mps"})
-_CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory")
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "CUDA out of memory")
+"""What a plain RuntimeError says then: from the CPU, and from layers that run as one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def forward_pass() -> Generator[None]:
         message = str(error)
     except RuntimeError as error:
         message = str(error)
-        if not any(sign in message for sign in _CPU_OUT_OF_MEMORY):
+        if not any(sign in message for sign in _OUT_OF_MEMORY):
             raise
     else:
         return

@@ -74,6 +74,11 @@ class SimilarityModel(Protocol):
         ...
 
     @property
+    def n_weights(self) -> int:
+        """Numbers that the model learned, by which its forward pass is small or large work."""
+        ...
+
+    @property
     def scale(self) -> str:
         """The unit of a score made from the cosine: "cos100"."""
         ...
@@ -101,6 +106,11 @@ class Detector(Protocol):
     @property
     def info(self) -> ModelInfo:
         """Which weights, preprocessing and arithmetic give the scores."""
+        ...
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers that the model learned, by which its forward pass is small or large work."""
         ...
 
     def prepare(
@@ -134,6 +144,11 @@ class PerplexityModel(Protocol):
     @property
     def info(self) -> ModelInfo:
         """Which weights, preprocessing and arithmetic give the scores."""
+        ...
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers that the model learned, by which its forward pass is small or large work."""
         ...
 
     @property

@@ -8,11 +8,21 @@ import torch
 from numpy.typing import NDArray
 
 
-def unit_rows(features: torch.Tensor) -> NDArray[np.float32]:
-    """Returns the rows at length 1, computed in float32, on the CPU."""
-    rows = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+def unit(features: torch.Tensor) -> torch.Tensor:
+    """Returns the rows at length 1, in float32."""
+    return torch.nn.functional.normalize(features.float(), dim=-1)
+
+
+def rows_of(features: torch.Tensor) -> NDArray[np.float32]:
+    """Returns the rows on the CPU."""
+    rows: NDArray[np.float32] = features.cpu().numpy()
     assert rows.dtype == np.float32
     return rows
+
+
+def n_weights(model: torch.nn.Module) -> int:
+    """Returns how many numbers the model learned."""
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def right_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
