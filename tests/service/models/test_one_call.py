@@ -1,8 +1,11 @@
 """Recorded layers give the same bits as the layers, and what cannot be recorded stays as it is."""
 
+from itertools import count
+
 import pytest
 import torch
 
+from sightline_service.models import one_call as recording
 from sightline_service.models.one_call import one_call
 from sightline_service.models.placement import forward_pass
 from sightline_service.models.protocols import OutOfDeviceMemoryError
@@ -78,6 +81,22 @@ def failing(rows):
 )
 def test_code_that_looks_at_what_it_is_given_is_not_recorded(encode):
     assert one_call(torch.nn.Identity(), encode, EXAMPLES) is encode
+
+
+def test_a_recording_that_gives_other_bits_is_not_used():
+    calls = count()
+
+    def by_state(rows):
+        return rows + next(calls)
+
+    assert one_call(torch.nn.Identity(), by_state, EXAMPLES) is by_state
+
+
+def test_nothing_is_recorded_where_torch_does_not_promise_it(model, monkeypatch):
+    monkeypatch.setattr(recording, "_LAST_PYTHON", (3, 10))
+    encode = model.encode
+    assert one_call(model, encode, EXAMPLES) is encode
+    assert model.calls == 0
 
 
 def test_memory_that_runs_out_in_a_recording_is_told_as_such():
