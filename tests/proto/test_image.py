@@ -90,7 +90,9 @@ def test_a_hash_of_another_length_or_alphabet_is_none(text):
 
 def test_the_hash_is_the_one_that_sha256sum_prints():
     assert sha256_of(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert sha256_of(DATA) == hashlib.sha256(DATA).hexdigest()
+    for size in (1, 2047, 2048, 5000, 128 * 1024, 128 * 1024 + 1):
+        data = (DATA * 1000)[:size]
+        assert sha256_of(data) == hashlib.sha256(data).hexdigest()
 
 
 def test_an_empty_image_fails_when_decoded_downstream_and_not_the_whole_request():
@@ -132,3 +134,9 @@ def test_what_is_base64_is_for_the_standard_library_to_say(text):
             Image(text).decode()
     else:
         assert Image(text).decode() == expected
+
+
+@given(st.binary(max_size=100), st.sampled_from([0, 128 * 1024]))
+def test_bytes_of_any_length_come_back(data, more):
+    data += bytes(more)
+    assert Image(Image(data).to_text()).decode() == data
