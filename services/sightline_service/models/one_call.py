@@ -37,6 +37,16 @@ class _Layers(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         return self._encode(*inputs)
 
+    def hold(self, n_inputs: int) -> list[str]:
+        """Makes places for a recording's inputs, and returns their names.
+
+        torch takes Python's lock to drop the last reference but Python's, in the middle of a call.
+        """
+        names = [f"input_{n}" for n in range(n_inputs)]
+        for name in names:
+            self.register_buffer(name, torch.empty(0), persistent=False)
+        return names
+
 
 def one_call(
     model: torch.nn.Module, encode: Encode, examples: Sequence[tuple[torch.Tensor, ...]]
@@ -64,6 +74,7 @@ def one_call(
 
 
 def _recorded(layers: _Layers, example: tuple[torch.Tensor, ...]) -> Encode:
+    names, nothing = layers.hold(len(example)), torch.empty(0)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the advice that the module's head answers
         warnings.simplefilter("error", _jit.TracerWarning)
@@ -72,9 +83,15 @@ def _recorded(layers: _Layers, example: tuple[torch.Tensor, ...]) -> Encode:
         traced = _jit.trace(layers, example, check_trace=False)
 
     def run(*inputs: torch.Tensor) -> torch.Tensor:
-        # Optimising would compile anew for new shapes, and fuse operations on a GPU.
-        with _jit.optimized_execution(False):
-            output: torch.Tensor = traced(*inputs)
+        for name, each in zip(names, inputs, strict=True):
+            setattr(traced, name, each)
+        try:
+            # Optimising would compile anew for new shapes, and fuse operations on a GPU.
+            with _jit.optimized_execution(False):
+                output: torch.Tensor = traced.forward(*inputs)
+        finally:
+            for name in names:
+                setattr(traced, name, nothing)
         return output
 
     return run

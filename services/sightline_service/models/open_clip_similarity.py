@@ -31,7 +31,7 @@ from sightline_service.models.preflight import check_open_clip_folder
 from sightline_service.models.protocols import Prepared
 from sightline_service.models.provenance import preprocess_hash, weights_revision
 from sightline_service.models.reference import ModelLoadError, ModelReference
-from sightline_service.models.tensors import n_weights, right_padded, rows_of, unit
+from sightline_service.models.tensors import n_weights, on_device, padded, rows_of, unit
 
 # open_clip annotates this as a plain module, and its options one by one.
 _create_model: Any = open_clip.create_model
@@ -125,13 +125,12 @@ class OpenClipSimilarity:
         shape = (len(images), *images[0].shape)
         assert all(image.shape == shape[1:] for image in images)
         joined = bytearray().join(image.data for image in images)
-        stacked = torch.frombuffer(joined, dtype=torch.uint8).view(shape)
-        return stacked.to(self._placement.device)
+        return on_device(np.frombuffer(joined, np.uint8).reshape(shape), self._placement.device)
 
     def _ids(self, batch: Sequence[Prepared]) -> torch.Tensor:
         """Returns token ids [n, longest] on the device."""
-        ids, _ = right_padded([prepared.data for prepared in batch], pad_id=0)
-        return ids.to(self._placement.device)
+        rows = [prepared.data for prepared in batch]
+        return on_device(padded(rows, pad_id=0), self._placement.device)
 
     def _units_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         return unit(self._model.encode_image(self._normalized(pixels).to(self._placement.dtype)))

@@ -1,5 +1,6 @@
 """Recorded layers give the same bits as the layers, and what cannot be recorded stays as it is."""
 
+import weakref
 from itertools import count
 
 import pytest
@@ -44,6 +45,16 @@ def test_other_sizes_than_the_examples_give_the_same_bits(model, shape):
         assert model.calls == calls
         expected = model.encode(ids)
     assert all(torch.equal(each, expected) for each in seen)
+
+
+def test_a_recording_keeps_no_batch(model):
+    recorded = one_call(model, model.encode, EXAMPLES)
+    ids = torch.randint(50, (3, 5))
+    kept = weakref.ref(ids)
+    with torch.inference_mode():
+        recorded(ids)
+    del ids
+    assert kept() is None
 
 
 def test_a_recording_computes_with_the_weights_themselves(model):
