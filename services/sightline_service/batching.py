@@ -1,10 +1,11 @@
 """Dynamic batching on one thread per model. Knows asyncio and threads; not HTTP, torch or pydantic.
 
-Life of an entry: a caller on the event loop submits it; it waits in the `WaitingRoom`; the
-model's owner thread, whenever it is free, cuts the next batch itself (no round trip through the
-event loop lies between two batches) and runs `forward`; the outcomes go back to the loop in one
-hop. Everything before `forward` (decoding, resizing, tokenising) and after it happens elsewhere,
-so that it overlaps with the batch on the device.
+Life of an entry: a caller on the event loop submits it, or the thread that prepared it does, with
+no way round by the event loop; it waits in the `WaitingRoom`; the model's owner thread, whenever
+it is free, cuts the next batch itself (nor is the event loop between two batches) and runs
+`forward`; the outcomes go back to the loop in one hop. Everything before `forward` (decoding,
+resizing, tokenising) and after it happens elsewhere, so that it overlaps with the batch on the
+device.
 """
 
 import asyncio
@@ -13,11 +14,13 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
 
-from sightline_service import tracing
+from sightline_service.calls import BatchReport, Call, Entry, Kind, Work, record_spans
 from sightline_service.errors import BatcherClosedError, ResultCountError, WorkerDiedError
 from sightline_service.fairness import FairPlaces
 from sightline_service.waiting import BatchLimits, WaitingRoom
@@ -29,91 +32,18 @@ _REST_AFTER_S = 0.5
 WorkerState = Literal["new", "ready", "stalled", "dead", "closed"]
 
 
-class Work(Protocol):
-    """What batches are made of."""
-
-    @property
-    def cost(self) -> int:
-        """In the unit of the lane's `max_cost`."""
-        ...
-
-    @property
-    def group(self) -> Hashable:
-        """Only items of equal group may share a batch."""
-        ...
-
-
 Item = TypeVar("Item", bound=Work)
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReport:
-    """One batch as it ran: how many items of which cost, how long each waited, how long it took."""
-
-    lane: str
-    size: int
-    cost: int
-    waits_s: tuple[float, ...]
-    forward_s: float
-    retries: int
-
-
 Observer = Callable[[BatchReport], None]
 
 
-@dataclass(eq=False, slots=True)
-class _Call:
-    """One `submit`: done when each of its entries has an outcome."""
-
-    done: asyncio.Future[None]
-    left: int
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    lane: "Lane[Any, Any]"
-    item: Work
-    call: _Call
-    since: float
-    group: Hashable
-    cost: int
-    trace: tracing.Trace | None
-    outcome: Any = field(default=None)
-
-    @property
-    def limits(self) -> BatchLimits:
-        return self.lane.limits
-
-    @property
-    def company_expected(self) -> bool:
-        return self.lane.expected > 0
-
-
 class Lane(Generic[Item, Result]):
-    """One kind of work for a model, such as its images or its texts.
+    """Where callers bring one kind of work for a model, such as its images or its texts."""
 
-    Args:
-        name: names the lane in reports.
-        forward: maps n items to n results, in order; runs on the owner thread alone.
-        limits: bounds of one batch.
-
-    `expected` counts the submits that are on their way; the batcher's lock guards it.
-    """
-
-    def __init__(
-        self,
-        batcher: "DynamicBatcher",
-        name: str,
-        forward: Callable[[Sequence[Item]], Sequence[Result]],
-        limits: BatchLimits,
-    ) -> None:
-        self.name = name
-        self.forward = forward
-        self.limits = limits
-        self.expected = 0
-        self._ahead = FairPlaces(2 * limits.max_items)
+    def __init__(self, batcher: "DynamicBatcher", kind: Kind) -> None:
         self._batcher = batcher
+        self._kind = kind
+        self._ahead = FairPlaces(2 * kind.limits.max_items)
 
     async def submit(self, items: Sequence[Item]) -> list[Result | Exception]:
         """Returns, per item, its result or the exception that `forward` raised for it.
@@ -122,35 +52,61 @@ class Lane(Generic[Item, Result]):
             BatcherClosedError: the batcher stops and takes nothing new.
             WorkerDiedError: the owner thread is gone.
         """
-        entries = self._batcher.enqueue(self, items)
-        self._batcher.wake()
-        return await self._outcomes(entries)
+        call = Call.of(self._kind)
+        self._batcher.enqueue(call, items)
+        if items:
+            try:
+                await call.done
+            except asyncio.CancelledError:
+                self._batcher.discard(call)
+                raise
+        return call.outcomes()
 
     async def prepare_and_submit(
-        self, prepare: Callable[[], Awaitable[Sequence[Item]]]
+        self, start: Callable[[], Future[Sequence[Item]]], *, soon: bool = True
     ) -> list[Result | Exception]:
         """Like `submit`, for items still to be prepared: a batch may wait for them.
 
         Preparation runs at most two batches ahead of the device, so that what is prepared and
         waits takes a bounded amount of memory; callers who compete for that get turns.
+
+        Args:
+            start: begins to prepare the items, on whatever thread; what fails there is raised
+                here, and what has not begun when the caller is cancelled never does.
+            soon: whether that is worth a batch's wait.
+
+        Raises:
+            BatcherClosedError, WorkerDiedError: as `submit` does.
         """
         async with self._ahead.place():
-            self._batcher.expect(self)
+            call = Call.of(self._kind)
+            if soon:
+                self._batcher.expect(call)
             try:
-                entries = self._batcher.enqueue(self, await prepare())
-            finally:
-                self._batcher.expect_no_more(self)
-            return await self._outcomes(entries)
+                preparing = start()
+                preparing.add_done_callback(partial(self._prepared, call))
+                try:
+                    await call.done
+                except asyncio.CancelledError:
+                    preparing.cancel()
+                    raise
+            except BaseException:
+                self._batcher.discard(call)
+                raise
+            return call.outcomes()
 
-    async def _outcomes(self, entries: Sequence[_Entry]) -> list[Result | Exception]:
-        if not entries:
-            return []
+    def _prepared(self, call: Call, preparing: Future[Sequence[Item]]) -> None:
+        """Runs on the thread that prepared; the event loop hears of what needs it, no more."""
         try:
-            await entries[0].call.done
-        except asyncio.CancelledError:
-            self._batcher.discard(entries)
-            raise
-        return [entry.outcome for entry in entries]
+            items = preparing.result()
+            self._batcher.enqueue(call, items)
+        except CancelledError:
+            self._batcher.tell(call, partial(call.fail, BatcherClosedError(self._batcher.name)))
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            self._batcher.tell(call, partial(call.fail, error))
+        else:
+            if not items:
+                self._batcher.tell(call, call.settle)
 
 
 class DynamicBatcher:
@@ -183,12 +139,12 @@ class DynamicBatcher:
         self._observe = observe
         self._rest = rest
         self._stalled_after_s = stalled_after_s
-        self._room: WaitingRoom[_Entry] = WaitingRoom()
+        self._room: WaitingRoom[Entry] = WaitingRoom()
         self._changed = threading.Condition()
         self._sleeps_until = -math.inf
         self._closing = False
         self._dead = False
-        self._running: list[_Entry] = []
+        self._running: list[Entry] = []
         self._running_since: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"{name}-owner", daemon=True)
@@ -199,8 +155,14 @@ class DynamicBatcher:
         forward: Callable[[Sequence[Item]], Sequence[Result]],
         limits: BatchLimits,
     ) -> Lane[Item, Result]:
-        """Adds a kind of work; lanes share the thread and never a batch."""
-        return Lane(self, name, forward, limits)
+        """Adds a kind of work; lanes share the thread and never a batch.
+
+        Args:
+            name: names the lane in reports.
+            forward: maps n items to n results, in order; runs on the owner thread alone.
+            limits: bounds of one batch.
+        """
+        return Lane(self, Kind(name, forward, limits))
 
     @property
     def state(self) -> WorkerState:
@@ -235,50 +197,50 @@ class DynamicBatcher:
             await asyncio.to_thread(self._thread.join, timeout_s)
         self._settle(self._fail_everybody())
 
-    def expect(self, lane: Lane[Any, Any]) -> None:
-        """Announces work for `lane`: a batch may wait for it."""
+    def expect(self, call: Call) -> None:
+        """Announces work: a batch of its lane may wait for it."""
         with self._changed:
-            lane.expected += 1
+            call.kind.expected.add(call)
 
-    def expect_no_more(self, lane: Lane[Any, Any]) -> None:
-        """Takes an announcement back: the work is in the waiting room, or never will be."""
-        with self._changed:
-            lane.expected -= 1
-            self.wake()
+    def enqueue(self, call: Call, items: Sequence[Work]) -> None:
+        """Puts `items` into the waiting room, unless their caller has hung up; from any thread.
 
-    def enqueue(self, lane: Lane[Item, Result], items: Sequence[Item]) -> list[_Entry]:
-        """Puts `items` into the waiting room as one call; use `Lane.submit`.
-
-        The owner thread sleeps on until `wake`, or until what is expected has come.
+        Raises:
+            BatcherClosedError, WorkerDiedError: as `Lane.submit` does.
         """
-        call = _Call(asyncio.get_running_loop().create_future(), len(items))
         now = time.monotonic()
-        trace = tracing.current.get()
-        entries = [
-            _Entry(lane, item, call, now, (lane, item.group), item.cost, trace) for item in items
-        ]
+        entries = [Entry(call, item, now, (call.kind, item.group), item.cost) for item in items]
         with self._changed:
+            call.kind.expected.discard(call)
             self._refuse_if_stopped()
-            for entry in entries:
-                self._room.add(entry)
-        return entries
+            if not call.done.done():
+                call.entries, call.left = entries, len(entries)
+                for entry in entries:
+                    self._room.add(entry)
+            self._wake()
 
-    def wake(self) -> None:
-        """Wakes the owner thread where it would oversleep; it costs everybody Python's lock."""
+    def discard(self, call: Call) -> None:
+        """Drops the entries of a caller who hung up, as far as they are still on their way."""
         with self._changed:
-            if self._sleeps_until == -math.inf:
-                return
-            deadline = self._room.next_deadline()
-            if deadline is None:
-                return
-            if deadline < self._sleeps_until or self._room.is_due(time.monotonic()):
-                self._changed.notify()
-
-    def discard(self, entries: Sequence[_Entry]) -> None:
-        """Drops the entries of a caller who hung up, as far as they still wait."""
-        with self._changed:
-            for entry in entries:
+            call.kind.expected.discard(call)
+            for entry in call.entries:
                 self._room.discard(entry)
+            self._wake()
+
+    def tell(self, call: Call, news: Callable[[], None]) -> None:
+        """Has `news` run on the event loop of the caller, unless that has closed."""
+        with suppress(RuntimeError):
+            call.done.get_loop().call_soon_threadsafe(news)
+
+    def _wake(self) -> None:
+        """Wakes the owner thread where it would oversleep; it costs everybody Python's lock."""
+        if self._sleeps_until == -math.inf:
+            return
+        deadline = self._room.next_deadline()
+        if deadline is None:
+            return
+        if deadline < self._sleeps_until or self._room.is_due(time.monotonic()):
+            self._changed.notify()
 
     def _refuse_if_stopped(self) -> None:
         if self._dead:
@@ -299,7 +261,7 @@ class DynamicBatcher:
                 self._dead = not self._closing
             self._deliver(self._fail_everybody())
 
-    def _next_batch(self) -> list[_Entry]:
+    def _next_batch(self) -> list[Entry]:
         """Blocks until there is a batch to run; empty when the batcher closes."""
         rests = False
         with self._changed:
@@ -321,13 +283,13 @@ class DynamicBatcher:
                     self._rest()
                     rests = True
 
-    def _serve(self, batch: list[_Entry]) -> None:
+    def _serve(self, batch: list[Entry]) -> None:
         started = time.monotonic()
         waits = tuple(started - entry.since for entry in batch)
         outcomes, forwards = self._forward(batch)
         ended = time.monotonic()
         report = BatchReport(
-            lane=batch[0].lane.name,
+            lane=batch[0].call.kind.name,
             size=len(batch),
             cost=len(batch) * max(entry.cost for entry in batch),
             waits_s=waits,
@@ -335,14 +297,14 @@ class DynamicBatcher:
             retries=forwards - 1,
         )
         self._running, self._running_since = [], None
-        _trace(batch, report, started, ended)
+        record_spans(batch, report, started, ended)
         self._deliver(outcomes)
         self._observe(report)
 
-    def _forward(self, batch: list[_Entry]) -> tuple[list[tuple[_Entry, Any]], int]:
+    def _forward(self, batch: list[Entry]) -> tuple[list[tuple[Entry, Any]], int]:
         """Returns each entry's outcome, and how many forwards it took."""
         try:
-            results = batch[0].lane.forward([entry.item for entry in batch])
+            results = batch[0].call.kind.forward([entry.item for entry in batch])
             if len(results) != len(batch):
                 raise ResultCountError(len(batch), len(results))  # noqa: TRY301 - fails like any forward
             return list(zip(batch, results, strict=True)), 1
@@ -356,28 +318,18 @@ class DynamicBatcher:
         second, n_second = self._forward(batch[half:])
         return first + second, 1 + n_first + n_second
 
-    def _fail_everybody(self) -> list[tuple[_Entry, Any]]:
+    def _fail_everybody(self) -> list[tuple[Entry, Any]]:
         with self._changed:
             lost = self._running + self._room.empty()
             self._running, self._running_since = [], None
         error = WorkerDiedError if self._dead else BatcherClosedError
         return [(entry, error(self.name)) for entry in lost]
 
-    def _deliver(self, outcomes: list[tuple[_Entry, Any]]) -> None:
+    def _deliver(self, outcomes: list[tuple[Entry, Any]]) -> None:
         if outcomes and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._settle, outcomes)
 
-    def _settle(self, outcomes: list[tuple[_Entry, Any]]) -> None:
+    def _settle(self, outcomes: list[tuple[Entry, Any]]) -> None:
         for entry, outcome in outcomes:
             entry.outcome = outcome
-            entry.call.left -= 1
-            if entry.call.left == 0 and not entry.call.done.done():
-                entry.call.done.set_result(None)
-
-
-def _trace(batch: Sequence[_Entry], report: BatchReport, started: float, ended: float) -> None:
-    """Tells each request that is traced how long it waited for this batch, and the batch took."""
-    since = {entry.trace: entry.since for entry in reversed(batch) if entry.trace is not None}
-    for trace, waited_from in since.items():
-        trace.record("queue", waited_from, started, lane=report.lane)
-        trace.record("forward", started, ended, lane=report.lane, batch_size=report.size)
+            entry.call.settle(1)

@@ -88,7 +88,7 @@ class Canary:
 
     async def _answer(self, question: _Question) -> Numbers:
         outcomes = await question.lane.prepare_and_submit(
-            lambda: self._preparer.run("prepare", question.prepare)
+            lambda: self._preparer.start("prepare", question.prepare)
         )
         numbers: list[Numbers] = []
         for outcome in outcomes:

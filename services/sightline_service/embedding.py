@@ -22,6 +22,9 @@ _CHUNK = 64
 _TOKENIZES_SLOWER = 64
 """A character takes that much longer to tokenise than a byte to parse; a long word, longer yet."""
 
+_SOON_BYTES = 64 * 1024
+"""A larger file takes longer to decode, on busy cores, than small ones should wait for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
@@ -111,7 +114,8 @@ class Embedder:
             return [self.model.prepare_image(image.decode())]
 
         outcomes = await self._image_lane.prepare_and_submit(
-            lambda: self._preparer.run("prepare", prepare)
+            lambda: self._preparer.start("prepare", prepare),
+            soon=image.data is not None and len(image.data) <= _SOON_BYTES,
         )
         return self._keep("image", keys, outcomes, truncated=[False])
 
@@ -129,7 +133,7 @@ class Embedder:
 
         size = _TOKENIZES_SLOWER * sum(map(len, texts))
         outcomes = await self._text_lane.prepare_and_submit(
-            lambda: self._preparer.run("prepare", prepare, size=size)
+            lambda: self._preparer.start("prepare", prepare, size=size)
         )
         truncated = [each.truncated for each in prepared.values()]
         kept = self._keep("text", [*prepared], outcomes, truncated=truncated)

@@ -14,7 +14,8 @@ from sightline_proto import (
     TokenRewardReply,
     TokenRewardRequest,
 )
-from sightline_service.batching import BatchReport, DynamicBatcher, Lane
+from sightline_service.batching import DynamicBatcher, Lane
+from sightline_service.calls import BatchReport
 from sightline_service.concurrency import together
 from sightline_service.embedding import Embedder
 from sightline_service.errors import ModelNotServedError

@@ -16,7 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from sightline_proto.endpoints import AnyReply
-from sightline_service.batching import BatchReport
+from sightline_service.calls import BatchReport
 from sightline_service.preparing import Stage
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Hashable, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline_service.batching import BatchReport, DynamicBatcher, Lane
+from sightline_service.batching import DynamicBatcher, Lane
+from sightline_service.calls import BatchReport
 from sightline_service.errors import BatcherClosedError, ResultCountError, WorkerDiedError
 from sightline_service.waiting import BatchLimits
 
@@ -68,6 +70,13 @@ async def batching(device: Device, limits: BatchLimits = LIMITS, **options):
     finally:
         device.free.set()
         await batcher.close(5)
+
+
+def ready(*numbers: Number) -> Future:
+    """What has been prepared."""
+    done = Future()
+    done.set_result(numbers)
+    return done
 
 
 async def submit_each(lane: Lane, *numbers: Number) -> list[asyncio.Task]:
@@ -137,32 +146,25 @@ async def test_a_lone_item_on_an_idle_device_is_not_held_up():
 
 
 async def test_an_idle_device_waits_for_items_that_are_being_prepared():
-    device, ready = Device(), asyncio.Event()
+    device, preparing = Device(), Future()
     slow = BatchLimits(max_items=4, max_cost=100, max_wait_s=30)
 
-    async def prepare(value: int, *, wait: bool) -> list[Number]:
-        if wait:
-            await ready.wait()
-        return [Number(value)]
-
     async with batching(device, slow) as (_, lane):
-        late = asyncio.create_task(lane.prepare_and_submit(lambda: prepare(2, wait=True)))
-        early = asyncio.create_task(lane.prepare_and_submit(lambda: prepare(1, wait=False)))
+        late = asyncio.create_task(lane.prepare_and_submit(lambda: preparing))
+        early = asyncio.create_task(lane.prepare_and_submit(lambda: ready(Number(1))))
         await asyncio.sleep(0.02)
         assert device.batches == []
-        ready.set()
+        threading.Thread(target=preparing.set_result, args=([Number(2)],)).start()
         assert values(await asyncio.gather(early, late)) == [2, 4]
     assert device.batches == [[1, 2]]
 
 
 async def test_the_owner_thread_sleeps_while_a_batch_gathers(monkeypatch):
-    device, ready = Device(), asyncio.Event()
+    device, preparing = Device(), Future()
     slow = BatchLimits(max_items=100, max_cost=100, max_wait_s=30)
 
-    async def prepare(value: int) -> list[Number]:
-        if value == 0:
-            await ready.wait()
-        return [Number(value)]
+    def start(value: int) -> Future:
+        return ready(Number(value)) if value > 0 else preparing
 
     async with batching(device, slow) as (batcher, lane):
         cuts = []
@@ -172,50 +174,44 @@ async def test_the_owner_thread_sleeps_while_a_batch_gathers(monkeypatch):
         )
         tasks = []
         for value in range(50):
-            prepared = partial(prepare, value)
-            tasks.append(asyncio.create_task(lane.prepare_and_submit(prepared)))
+            tasks.append(asyncio.create_task(lane.prepare_and_submit(partial(start, value))))
             await asyncio.sleep(0.001)
-        ready.set()
+        preparing.set_result([Number(0)])
         assert values(await asyncio.gather(*tasks)) == [2 * value for value in range(50)]
         assert len(device.batches) == 1
         assert len(cuts) <= 4  # for the first one's deadline, for the batch, and after it
 
 
 async def test_an_entry_with_an_earlier_deadline_wakes_the_owner_thread():
-    device, never = Device(), asyncio.Event()
-
-    async def late() -> list[Number]:
-        await never.wait()
-        return []
+    device, preparing = Device(), Future()
 
     async with batching(device, BatchLimits(4, 100, max_wait_s=30)) as (batcher, patient):
         hasty = batcher.lane("hasty", device.forward, LIMITS)
-        pending = [asyncio.create_task(lane.prepare_and_submit(late)) for lane in (patient, hasty)]
+        pending = [
+            asyncio.create_task(lane.prepare_and_submit(lambda: preparing))
+            for lane in (patient, hasty)
+        ]
         await asyncio.sleep(0)
         waits = asyncio.create_task(patient.submit([Number(1)]))
         await asyncio.sleep(0.01)
         async with asyncio.timeout(5):
             assert await hasty.submit([Number(2)]) == [4]
         assert not waits.done()
-        never.set()
+        preparing.set_result([])
         await asyncio.gather(*pending)
         assert await waits == [2]
 
 
 async def test_waiting_for_company_ends_after_max_wait():
-    device, never = Device(), asyncio.Event()
-
-    async def prepare() -> list[Number]:
-        await never.wait()
-        return []
+    device, preparing = Device(), Future()
 
     async with batching(device) as (_, lane):
-        late = asyncio.create_task(lane.prepare_and_submit(prepare))
+        late = asyncio.create_task(lane.prepare_and_submit(lambda: preparing))
         await asyncio.sleep(0)
         started = time.monotonic()
         assert await lane.submit([Number(1)]) == [2]
         assert time.monotonic() - started >= 0.8 * LIMITS.max_wait_s
-        never.set()
+        preparing.set_result([])
         assert await late == []
 
 
@@ -223,27 +219,79 @@ async def test_a_failed_preparation_is_no_longer_waited_for():
     device = Device()
     slow = BatchLimits(max_items=4, max_cost=100, max_wait_s=30)
 
-    async def prepare() -> list[Number]:
-        raise ValueError("no image")
+    def not_started() -> Future:
+        raise ValueError("no thread")
 
     async with batching(device, slow) as (_, lane):
+        broken = Future()
+        broken.set_exception(ValueError("no image"))
         with pytest.raises(ValueError, match="no image"):
-            await lane.prepare_and_submit(prepare)
+            await lane.prepare_and_submit(lambda: broken)
+        with pytest.raises(ValueError, match="no thread"):
+            await lane.prepare_and_submit(not_started)
         async with asyncio.timeout(5):
             assert await lane.submit([Number(1)]) == [2]
+
+
+async def test_what_is_prepared_for_a_caller_who_hung_up_is_not_run():
+    device, running, waiting = Device(), Future(), Future()
+    running.set_running_or_notify_cancel()
+    slow = BatchLimits(max_items=4, max_cost=100, max_wait_s=30)
+    async with batching(device, slow) as (batcher, lane):
+        callers = [
+            asyncio.create_task(lane.prepare_and_submit(lambda each=each: each))
+            for each in (running, waiting)
+        ]
+        await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        assert waiting.cancelled()
+        running.set_result([Number(7)])
+        async with asyncio.timeout(5):
+            assert await lane.submit([Number(1)]) == [2]
+        assert batcher.waiting == 0
+    assert device.batches == [[1]]
+
+
+async def test_nobody_waits_for_what_is_dropped_or_comes_too_late():
+    device, dropped, late = Device(), Future(), Future()
+    async with batching(device) as (batcher, lane):
+        first = asyncio.create_task(lane.prepare_and_submit(lambda: dropped))
+        second = asyncio.create_task(lane.prepare_and_submit(lambda: late))
+        await asyncio.sleep(0)
+        dropped.cancel()
+        with pytest.raises(BatcherClosedError):
+            await first
+        await batcher.close(5)
+        late.set_result([Number(1)])
+        with pytest.raises(BatcherClosedError):
+            await second
+
+
+async def test_nothing_waits_for_what_will_not_come_soon():
+    device, preparing = Device(), Future()
+    slow = BatchLimits(max_items=4, max_cost=100, max_wait_s=30)
+    async with batching(device, slow) as (_, lane):
+        late = asyncio.create_task(lane.prepare_and_submit(lambda: preparing, soon=False))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert await lane.submit([Number(1)]) == [2]
+        preparing.set_result([Number(2)])
+        assert await late == [4]
 
 
 async def test_preparation_runs_at_most_two_batches_ahead_of_the_device():
     device, prepared = Device(), []
 
-    async def prepare(value: int) -> list[Number]:
+    def start(value: int) -> Future:
         prepared.append(value)
-        return [Number(value)]
+        return ready(Number(value))
 
     async with batching(device) as (_, lane):
         held = await device.hold(lane)
         tasks = [
-            asyncio.create_task(lane.prepare_and_submit(partial(prepare, value)))
+            asyncio.create_task(lane.prepare_and_submit(partial(start, value)))
             for value in range(20)
         ]
         await asyncio.sleep(0.02)

@@ -2,8 +2,11 @@
 
 import asyncio
 import base64
+import io
+import threading
 
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +31,31 @@ async def test_identical_requests_in_flight_are_embedded_once(serve, models, ima
         )
     assert len({reply.text for reply in replies}) == 1
     assert sum(similarity.batch_sizes) == 2  # one image, one text
+
+
+async def test_small_images_do_not_wait_for_large_ones_that_are_being_decoded(serve, models, image):
+    gate, begun = threading.Event(), threading.Event()
+
+    class SlowForLarge(FakeSimilarity):
+        def prepare_image(self, image):
+            if image.width > 64:
+                begun.set()
+                assert gate.wait(10)
+            return super().prepare_image(image)
+
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    large = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(large, "PNG")
+    assert len(large.getvalue()) > 64 * 1024
+    async with serve(models(similarity=SlowForLarge()), max_wait_ms=30_000) as client:
+        body = {"items": [item(large.getvalue(), "A dog.")]}
+        late = asyncio.create_task(client.post("/sentence_reward", json=body))
+        assert await asyncio.to_thread(begun.wait, 5)
+        async with asyncio.timeout(5):
+            await client.post("/sentence_reward", json={"items": [item(image(), "A cat.")]})
+        assert not late.done()
+        gate.set()
+        assert (await late).json()["items"][0]["results"]
 
 
 async def test_a_token_reward_of_known_words_costs_one_image_forward(serve, models, image):

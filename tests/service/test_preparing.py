@@ -18,6 +18,8 @@ async def test_work_runs_on_threads_of_its_stage_and_small_work_at_once():
     assert (prepare[:7], finish[:5]) == ("prepare", "clerk")
     assert await preparer.run("prepare", where, size=10) == threading.current_thread().name
     assert await preparer.run("prepare", where, size=10**6) == prepare
+    assert preparer.start("prepare", where).result(5) == prepare
+    assert preparer.start("prepare", where, size=10).result(0) == threading.current_thread().name
     preparer.close()
 
 
@@ -55,6 +57,8 @@ async def test_every_piece_is_timed_even_one_that_fails():
 
     with pytest.raises(ValueError, match="bad"):
         await preparer.run("parse", fail)
+    with pytest.raises(ValueError, match="bad"):
+        preparer.start("prepare", fail, size=1).result(0)
     await preparer.run("finish", lambda: None, size=1)
-    assert seen == [("parse", True), ("finish", True)]
+    assert seen == [("parse", True), ("prepare", True), ("finish", True)]
     preparer.close()

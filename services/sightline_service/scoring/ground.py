@@ -73,12 +73,14 @@ class GroundScorer:
         image = await self._source.open(item.image)
         queries: list[_Query] = []
 
-        async def prepare() -> Sequence[Prepared]:
-            query = await self._preparer.run("prepare", lambda: self._query(image, item, request))
+        def prepare() -> Sequence[Prepared]:
+            query = self._query(image, item, request)
             queries.append(query)
             return query.inputs
 
-        outcomes = await self._lane.prepare_and_submit(prepare)
+        outcomes = await self._lane.prepare_and_submit(
+            lambda: self._preparer.start("prepare", prepare)
+        )
         candidates = [each for outcome in outcomes for each in self._checked(outcome)]
         [query] = queries
         usage = Usage(images=1, texts=len(query.phrases), truncated=0)

@@ -92,7 +92,7 @@ class PerplexityScorer:
             return self._model.prepare_each(pixels, prompt, texts)
 
         outcomes = await self._lane.prepare_and_submit(
-            lambda: self._preparer.run("prepare", prepare)
+            lambda: self._preparer.start("prepare", prepare)
         )
         return [self._checked(outcome) for outcome in outcomes]
 

@@ -103,7 +103,7 @@ class ConfidenceVerifier:
             return prepared
 
         outcomes = await self._lane.prepare_and_submit(
-            lambda: self._preparer.run("prepare", inputs)
+            lambda: self._preparer.start("prepare", inputs)
         )
         best = dict.fromkeys(owners, 0.0)
         for word, outcome in zip(owners, outcomes, strict=True):
