@@ -66,6 +66,7 @@ LOADS = {
         Load("repeated-images-1", n_texts=1, n_images=256),
         Load("repeated-images-20", n_texts=20, n_images=256),
         Load("repeated-all", n_texts=1, n_images=256, n_captions=256),
+        Load("repeated-few", n_texts=1, n_images=8, n_captions=8),
         Load("thumbnails", sizes=((64, 64),)),
         Load("mixed-sizes", sizes=((336, 336), (640, 480), (200, 300), (1024, 768))),
         Load("long-texts", long_every=8),
