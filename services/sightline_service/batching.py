@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
@@ -90,6 +90,8 @@ class Lane(Generic[Item, Result]):
                 except asyncio.CancelledError:
                     preparing.cancel()
                     raise
+                finally:
+                    del preparing  # it keeps what it failed with, whose traceback keeps this frame
             except BaseException:
                 self._batcher.discard(call)
                 raise
@@ -97,16 +99,24 @@ class Lane(Generic[Item, Result]):
 
     def _prepared(self, call: Call, preparing: Future[Sequence[Item]]) -> None:
         """Runs on the thread that prepared; the event loop hears of what needs it, no more."""
-        try:
-            items = preparing.result()
-            self._batcher.enqueue(call, items)
-        except CancelledError:
-            self._batcher.tell(call, partial(call.fail, BatcherClosedError(self._batcher.name)))
-        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
-            self._batcher.tell(call, partial(call.fail, error))
+        if preparing.cancelled():
+            failure: BaseException | None = BatcherClosedError(self._batcher.name)
         else:
-            if not items:
-                self._batcher.tell(call, call.settle)
+            failure = preparing.exception()
+        if failure is None:
+            failure = self._enqueued(call, preparing.result())
+        if failure is not None:
+            self._batcher.discard(call)
+            self._batcher.tell(call, partial(call.fail, failure))
+
+    def _enqueued(self, call: Call, items: Sequence[Item]) -> Exception | None:
+        try:
+            self._batcher.enqueue(call, items)
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller
+            return error
+        if not items:
+            self._batcher.tell(call, call.settle)
+        return None
 
 
 class DynamicBatcher:

@@ -54,13 +54,18 @@ class Kind:
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One caller's wish: `done` when each of its entries has an outcome, on the event loop."""
+    """One caller's wish: `done` when each of its entries has an outcome, or none ever will.
+
+    An error is handed over beside the future, which would keep it; and whoever awaits the future
+    is part of the error's traceback: they would keep each other, and the image that failed.
+    """
 
     kind: Kind
     done: asyncio.Future[None]
     trace: tracing.Trace | None
     entries: "Sequence[Entry]" = ()
     left: int = 0
+    error: BaseException | None = None
 
     @classmethod
     def of(cls, kind: Kind) -> "Call":
@@ -76,10 +81,17 @@ class Call:
     def fail(self, error: BaseException) -> None:
         """Ends the wait with an error."""
         if not self.done.done():
-            self.done.set_exception(error)
+            self.error = error
+            self.done.set_result(None)
 
     def outcomes(self) -> list[Any]:
-        """Returns what came of each entry, in order."""
+        """Returns what came of each entry, in order; raises what the call failed with, once."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
         return [entry.outcome for entry in self.entries]
 
 

@@ -68,7 +68,10 @@ class Preparer:
             done.set_result(timed())
         except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the result
             done.set_exception(error)
-        return done
+        try:
+            return done
+        finally:
+            del done  # this frame is part of the error's traceback: they would keep each other
 
     def close(self) -> None:
         """Drops what has not begun; what runs may end."""

@@ -1,9 +1,11 @@
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from sightline_service.batching import DynamicBatcher, Lane
 from sightline_service.calls import BatchReport
 from sightline_service.errors import BatcherClosedError, ResultCountError, WorkerDiedError
+from sightline_service.preparing import Preparer
 from sightline_service.waiting import BatchLimits
 
 pytestmark = pytest.mark.anyio
@@ -231,6 +234,33 @@ async def test_a_failed_preparation_is_no_longer_waited_for():
             await lane.prepare_and_submit(not_started)
         async with asyncio.timeout(5):
             assert await lane.submit([Number(1)]) == [2]
+
+
+async def test_a_failed_preparation_leaves_nothing_to_the_garbage_collector():
+    class Pixels:
+        pass
+
+    kept = []
+
+    def prepare() -> list[Number]:
+        pixels = Pixels()
+        kept.append(weakref.ref(pixels))
+        raise ValueError("no image")
+
+    preparer = Preparer(1)
+    gc.disable()
+    try:
+        async with batching(Device()) as (_, lane):
+            for size in (1, 10**6):
+                with suppress(ValueError):
+                    await lane.prepare_and_submit(
+                        lambda size=size: preparer.start("prepare", prepare, size=size)
+                    )
+            await preparer.run("prepare", lambda: None)  # the thread lets go of what it ran
+        assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()
+        preparer.close()
 
 
 async def test_what_is_prepared_for_a_caller_who_hung_up_is_not_run():
