@@ -235,6 +235,7 @@ class DynamicBatcher:
             call.kind.expected.discard(call)
             for entry in call.entries:
                 self._room.discard(entry)
+            call.entries = ()
             self._wake()
 
     def tell(self, call: Call, news: Callable[[], None]) -> None:
@@ -262,8 +263,8 @@ class DynamicBatcher:
 
     def _run(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._serve(batch)
+            while self._serve_next():
+                pass
         except BaseException:
             log.critical("the owner thread of the %s model died", self.name, exc_info=True)
         finally:
@@ -292,6 +293,12 @@ class DynamicBatcher:
                 if deadline is None and not woken:
                     self._rest()
                     rests = True
+
+    def _serve_next(self) -> bool:
+        """Runs the next batch, which is not kept while the thread waits for another."""
+        if batch := self._next_batch():
+            self._serve(batch)
+        return bool(batch)
 
     def _serve(self, batch: list[Entry]) -> None:
         started = time.monotonic()

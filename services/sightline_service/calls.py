@@ -57,7 +57,8 @@ class Call:
     """One caller's wish: `done` when each of its entries has an outcome, or none ever will.
 
     An error is handed over beside the future, which would keep it; and whoever awaits the future
-    is part of the error's traceback: they would keep each other, and the image that failed.
+    is part of the error's traceback: they would keep each other, and the image that failed. So
+    would a call and its entries, with what they were made of: who is done with them drops them.
     """
 
     kind: Kind
@@ -85,14 +86,15 @@ class Call:
             self.done.set_result(None)
 
     def outcomes(self) -> list[Any]:
-        """Returns what came of each entry, in order; raises what the call failed with, once."""
+        """Returns, once, what came of each entry, in order; raises what the call failed with."""
         error, self.error = self.error, None
+        entries, self.entries = self.entries, ()
         try:
             if error is not None:
                 raise error
         finally:
             del error
-        return [entry.outcome for entry in self.entries]
+        return [entry.outcome for entry in entries]
 
 
 @dataclass(eq=False, slots=True)

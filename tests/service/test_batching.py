@@ -1,5 +1,8 @@
 import asyncio
+import gc
+import math
 import threading
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +166,30 @@ async def test_a_caller_cancelled_during_the_forward_harms_nobody(batching, devi
         [other] = await submit_each(lane, number(2))
         device.free.set()
         assert await other == [4]
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_what_is_done_or_dropped_leaves_nothing_to_the_garbage_collector(
+    batching, device, number, until, hangs_up
+):
+    gc.disable()
+    try:
+        async with batching(device) as (batcher, lane):
+            held = await device.hold(lane)
+            items = [number(1), number(2)]
+            kept = [weakref.ref(item) for item in items]
+            waiting = asyncio.create_task(lane.submit(items))
+            del items
+            await asyncio.sleep(0)
+            if hangs_up:
+                waiting.cancel()
+            device.free.set()
+            await asyncio.wait([held, waiting])
+            del held, waiting
+            await until(lambda: batcher._sleeps_until > -math.inf)
+            assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_closing_finishes_what_waits_and_takes_nothing_new(device, number, limits):
