@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from sightline_bench import environments, report
+from sightline_bench.captioner import write_captioner
 from sightline_bench.limit import LimitProcess
 from sightline_bench.measuring import Arena, measure
 from sightline_bench.plan import CASES, FULL, MORE_CASES, QUICK, Case, Contender, Pace
@@ -74,7 +75,8 @@ def _run(
     model_folders = folders(work / "models", model)
     logs = work / "logs" / model
     logs.mkdir(parents=True, exist_ok=True)
-    starter = Starter(model_folders, build=build, logs=logs)
+    captioner = "world" if model == "tiny" else write_captioner(work / "models" / "captioner")
+    starter = Starter(model_folders, captioner, build=build, logs=logs)
 
     def record(case: Case, contender: Contender, window: Window) -> None:
         results.add(case.name, contender.name, window)
@@ -90,7 +92,7 @@ def _run(
         for server in servers.values():
             stack.callback(server.stop)
         clip = f"open_clip:local-dir:{model_folders.open_clip}"
-        limit = LimitProcess(clip, "world", work / "pictures", logs / "limit.log")
+        limit = LimitProcess(clip, captioner, work / "pictures", logs / "limit.log")
         stack.callback(limit.stop)
         for server in servers.values():
             server.wait_until_ready()

@@ -93,7 +93,7 @@ def requests(wanted: int) -> Iterator[str]:
     work = BUILD / "bench"
     logs = work / "logs" / "growth"
     logs.mkdir(parents=True, exist_ok=True)
-    starter = Starter(write_model(work / "models", "tiny"), build=BUILD, logs=logs)
+    starter = Starter(write_model(work / "models", "tiny"), "none", build=BUILD, logs=logs)
     server = starter.start("sightline-small-caches")
     yield "| requests | CPU ms per request | MB |\n|---|---|---|\n"
     try:

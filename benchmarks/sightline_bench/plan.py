@@ -171,27 +171,19 @@ _FORMATS = Case(
         Contender("multipart", "sightline", "sentence-multipart"),
     ),
 )
-_PERPLEXITY = Case(
-    "perplexity",
-    "tiny",
-    "distinct-1",
-    32,
-    (
-        _limit("perplexity"),
-        _limit("perplexity floor", "decode + forward"),
-        Contender("sightline", "sightline", "perplexity-json"),
-    ),
-)
-_PREFIX = Case(
-    "perplexity, 20 texts",
-    "tiny",
-    "distinct-20",
-    8,
-    (
-        _limit("perplexity", "1 text an image", "distinct-1"),
-        Contender("sightline", "sightline", "perplexity-json"),
-    ),
-)
+
+
+def _perplexity(model: Model) -> tuple[Case, ...]:
+    name = f"{model}, perplexity"
+    ours = Contender("sightline", "sightline", "perplexity-json")
+    limit, floor = _limit("perplexity"), _limit("perplexity floor", "decode + forward")
+    one = _limit("perplexity", "1 text an image", "distinct-1")
+    return (
+        Case(name, model, "distinct-1", 32, (limit, floor, ours)),
+        Case(f"{name}, 20 texts", model, "distinct-20", 8, (one, ours)),
+    )
+
+
 _ONE_AND_TWO = (
     Contender("one core", "sightline-core-0", "sentence-json"),
     Contender("two replicas", "sightline-cores", "sentence-json"),
@@ -209,6 +201,7 @@ _TRAINER = Case(
 CASES: tuple[Case, ...] = (
     *_against_peers("vit-b-32"),
     *_alone("vit-b-32"),
+    *_perplexity("vit-b-32"),
     _all_repeated("vit-b-32"),
     _REPLICAS,
     _TRAINER,
@@ -217,8 +210,7 @@ CASES: tuple[Case, ...] = (
     _all_repeated("tiny"),
     _FORMATS,
     _HITS,
-    _PERPLEXITY,
-    _PREFIX,
+    *_perplexity("tiny"),
 )
 MORE_CASES: tuple[Case, ...] = (*_more("vit-b-32"), *_more("tiny"))
 """Run only when asked for."""
@@ -301,6 +293,14 @@ def _token_claims(model: Model) -> tuple[Claim, ...]:
     )
 
 
+def _perplexity_claims(model: Model) -> tuple[Claim, ...]:
+    case, many = f"{model}, perplexity", f"{model}, perplexity, 20 texts"
+    return (
+        Claim("perplexity of its limit", case, "sightline", "limit", 0.9),
+        Claim("perplexity, 20 texts an image by 1", many, "sightline", "1 text an image", 1.0),
+    )
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim("of the limit, 1 text", "vit-b-32, 1 text", "sightline", "limit", 0.95),
     Claim("of the limit, 16 connections", "vit-b-32, 16 connections", "sightline", "limit", 0.95),
@@ -323,7 +323,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("of plain FastAPI, 20 texts", "tiny, 20 texts", "sightline", "fastapi", 3.0),
     Claim("protobuf of JSON", "tiny, formats", "protobuf", "json", 1.3),
     Claim("multipart of JSON", "tiny, formats", "multipart", "json", 1.3),
-    Claim("perplexity of its limit", "perplexity", "sightline", "limit", 0.9),
+    *_perplexity_claims("vit-b-32"),
+    *_perplexity_claims("tiny"),
     Claim("two replicas of one core", "two replicas", "two replicas", "one core", 1.9),
     Claim(
         "cache hit rate of two replicas by one",
@@ -332,13 +333,6 @@ CLAIMS: tuple[Claim, ...] = (
         "one core",
         0.98,
         quantity="hit_rate",
-    ),
-    Claim(
-        "perplexity, 20 texts an image by 1",
-        "perplexity, 20 texts",
-        "sightline",
-        "1 text an image",
-        1.0,
     ),
     Claim(
         "a trainer's rewards, of open_clip in process",

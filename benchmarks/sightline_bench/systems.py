@@ -55,12 +55,14 @@ class Starter:
 
     Args:
         model: the weights.
+        perplexity: the reference of Sightline's perplexity model.
         build: the folder of the peers' environments.
         logs: the folder for what servers print.
     """
 
-    def __init__(self, model: ModelFolders, *, build: Path, logs: Path) -> None:
+    def __init__(self, model: ModelFolders, perplexity: str, *, build: Path, logs: Path) -> None:
         self._model = model
+        self._perplexity = perplexity
         self._build = build
         self._logs = logs
 
@@ -86,7 +88,8 @@ class Starter:
         command = [
             *(sys.executable, "-m", "sightline_service", "--port", str(port)),
             *("--similarity", f"open_clip:local-dir:{self._model.open_clip}"),
-            *("--detector", "none", "--perplexity", "none" if cores or more else "world"),
+            *("--detector", "none"),
+            *("--perplexity", "none" if cores or more else self._perplexity),
             *("--profile", "none", "--log-level", "warning"),
             *(("--torch-threads", "1") if cores else ()),
             *more,
