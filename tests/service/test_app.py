@@ -1,6 +1,7 @@
 """The app as a whole: paths, keys, uploads, the door, information, metrics and logs."""
 
 import base64
+import gc
 import json
 import logging
 
@@ -30,6 +31,25 @@ async def test_unknown_paths_and_methods_are_refused_in_the_envelope(serve, erro
         response = await client.get("/token_reward")
     assert error_of(response) == (405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/token_reward", "/sentence_reward", "/perplexity"])
+async def test_a_request_leaves_nothing_of_ours_to_the_garbage_collector(
+    serve, image, request_of, path
+):
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        async with serve() as client:
+            for number in range(3):
+                asked = request_of(image(number), "A dog.", "Two cats on a sofa.")
+                assert (await client.post(path, json=asked)).status_code == 200
+            gc.collect()
+            left = {type(one) for one in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert [one for one in left if one.__module__.startswith("sightline")] == []
 
 
 async def test_an_endpoint_without_its_model_says_which(serve, image, request_of, error_of):
