@@ -26,13 +26,18 @@ class Preparer:
     Args:
         threads: how many pieces of stage "prepare" run at once; the others wait in order.
         observe: called with the stage and its seconds after each piece.
+        begin: called by each thread of stage "prepare" before its first piece.
     """
 
     def __init__(
-        self, threads: int, *, observe: StageObserver = lambda stage, seconds: None
+        self,
+        threads: int,
+        *,
+        observe: StageObserver = lambda stage, seconds: None,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         clerks = ThreadPoolExecutor(_CLERKS, thread_name_prefix="clerk")
-        prepare = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+        prepare = ThreadPoolExecutor(threads, thread_name_prefix="prepare", initializer=begin)
         self._pools: dict[Stage, ThreadPoolExecutor] = {
             "parse": clerks,
             "prepare": prepare,

@@ -17,6 +17,7 @@ from sightline_service.engine import Engine
 from sightline_service.errors import NotReadyError
 from sightline_service.image_store import ImageStore
 from sightline_service.metrics import Metrics
+from sightline_service.models.openmp import keep_to_thread
 from sightline_service.preparing import Preparer
 from sightline_service.served import Models, Role
 from sightline_service.settings import Settings
@@ -60,7 +61,9 @@ class Service:
             share=lambda: settings.caller_share if self.keys.several else 1.0,
         )
         self.store = ImageStore(settings.image_store_bytes)
-        self.preparer = Preparer(settings.prepare_threads, observe=self.metrics.observe_stage)
+        self.preparer = Preparer(
+            settings.prepare_threads, observe=self.metrics.observe_stage, begin=keep_to_thread
+        )
         self.failure: Exception | None = None
         self._models = models
         self._engine: Engine | None = None

@@ -5,6 +5,7 @@ import threading
 
 import httpx
 import pytest
+import torch
 
 from sightline_service.app import create_app
 from sightline_service.models.fake import FakeSimilarity, Trouble
@@ -25,6 +26,13 @@ async def test_readiness_tells_the_state_of_each_model(serve):
                     "perplexity": "ready",
                 },
             }
+
+
+async def test_threads_that_prepare_compute_without_a_team(serve):
+    async with serve() as client:
+        before = torch.get_num_threads()
+        assert await client.service.preparer.run("prepare", torch.get_num_threads) == 1
+        assert torch.get_num_threads() == before
 
 
 class Dying(FakeSimilarity):

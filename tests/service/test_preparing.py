@@ -23,6 +23,17 @@ async def test_work_runs_on_threads_of_its_stage_and_small_work_at_once():
     preparer.close()
 
 
+async def test_threads_that_prepare_begin_as_they_are_told():
+    begun = []
+    preparer = Preparer(1, begin=lambda: begun.append(threading.current_thread().name))
+    await preparer.run("finish", lambda: None)
+    assert begun == []
+    for _ in range(2):
+        await preparer.run("prepare", lambda: None)
+    assert [name[:7] for name in begun] == ["prepare"]
+    preparer.close()
+
+
 async def test_what_is_nearly_done_overtakes_what_has_to_be_prepared():
     preparer, gate = Preparer(1), threading.Event()
     prepares = [asyncio.create_task(preparer.run("prepare", gate.wait)) for _ in range(5)]

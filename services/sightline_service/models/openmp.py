@@ -27,6 +27,19 @@ def compute_alone() -> None:
         torch.set_num_threads(1)
 
 
+def keep_to_thread() -> None:
+    """Has the calling thread compute without a team, whatever other threads do.
+
+    Some image processors are torch operations on whole images. Their teams would never rest, and
+    put those of the models to sleep between two operations (see `release_team`). Products of
+    matrices are not among them, and keep the number of threads that MKL has of its own.
+    """
+    runtime, torch = _runtime(), sys.modules.get("torch")
+    if runtime is not None and torch is not None:
+        torch.get_num_threads()  # torch sets a thread's number when the thread first uses it
+        runtime.omp_set_num_threads(1)
+
+
 def release_team() -> None:
     """Ends the calling thread's team, which its next operation builds anew in 0.1 ms.
 

@@ -41,12 +41,50 @@ print(*(n - seen[0] for n in seen))
 """
 
 
-def test_a_released_team_ends_and_the_next_operation_builds_another():
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+ALONE = """
+import threading
+from pathlib import Path
+
+import torch
+
+from sightline_service.models.openmp import keep_to_thread
+
+grown = []
+left = torch.randn(512, 512)
+
+
+def work(begin):
+    begin()
+    before = len([*Path("/proc/self/task").iterdir()])
+    left.mul(2)
+    grown.append(len([*Path("/proc/self/task").iterdir()]) - before)
+
+
+for begin in (keep_to_thread, lambda: None):
+    thread = threading.Thread(target=work, args=(begin,))
+    thread.start()
+    thread.join()
+print(*grown)
+"""
+
+
+def run_with_two_threads(script: str) -> list[str]:
     ran = subprocess.run(
-        [sys.executable, "-c", TEAM], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert ran.stdout.split() == ["0", "1", "0", "1"]
+    return ran.stdout.split()
+
+
+def test_a_thread_that_keeps_to_itself_has_no_team_and_the_others_have():
+    assert run_with_two_threads(ALONE) == ["0", "1"]
+
+
+def test_a_released_team_ends_and_the_next_operation_builds_another():
+    assert run_with_two_threads(TEAM) == ["0", "1", "0", "1"]
 
 
 @pytest.mark.parametrize(
