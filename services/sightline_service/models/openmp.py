@@ -52,13 +52,15 @@ def release_team() -> None:
         runtime.omp_pause_resource_all(_SOFT)
 
 
-@cache
 def _runtime() -> ctypes.CDLL | None:
     """Returns GNU's runtime where torch is loaded and brought one with it."""
     torch = sys.modules.get("torch")
-    if torch is None or torch.__file__ is None:
-        return None
-    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+    return None if torch is None or torch.__file__ is None else _shipped(Path(torch.__file__))
+
+
+@cache
+def _shipped(torch_file: Path) -> ctypes.CDLL | None:
+    for path in sorted((torch_file.parent / "lib").glob("libgomp*.so*")):
         runtime = ctypes.CDLL(str(path))
         if hasattr(runtime, "omp_pause_resource_all"):
             return runtime
