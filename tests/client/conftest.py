@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,6 +73,25 @@ def live() -> Iterator[LiveService]:
         yield LiveService(url, fake)
 
 
+def batch_of(*images: bytes | Image, text: str = "A dog and a cat.") -> TokenRewardRequest:
+    return TokenRewardRequest(
+        items=tuple(
+            TokenRewardItem(
+                id=str(number),
+                image=image if isinstance(image, Image) else Image(image),
+                texts=(text,),
+            )
+            for number, image in enumerate(images)
+        )
+    )
+
+
+@pytest.fixture
+def batch() -> Callable[..., TokenRewardRequest]:
+    """Asks about images, each in an item of its own, with one text."""
+    return batch_of
+
+
 class Driver:
     """Runs flows against one fake service per URL, on a clock of its own."""
 
@@ -120,26 +139,13 @@ class Driver:
         return self.exchange.join(parts)
 
     def score(self, *images: bytes | Image):
-        return self.send(self.batch(*images))
+        return self.send(batch_of(*images))
 
     def sent(self, number: int = -1, url: str = A) -> list[str]:
         """Images of one request: bytes as text, or the first letters of the hash."""
         items = json.loads(self.services[url].requests[number].content)["items"]
         images = [Image(item["image"]) for item in items]
         return [f"#{i.sha256[:4]}" if i.sha256 else i.decode().decode() for i in images]
-
-    @staticmethod
-    def batch(*images: bytes | Image) -> TokenRewardRequest:
-        return TokenRewardRequest(
-            items=tuple(
-                TokenRewardItem(
-                    id=str(number),
-                    image=image if isinstance(image, Image) else Image(image),
-                    texts=("A dog and a cat.",),
-                )
-                for number, image in enumerate(images)
-            )
-        )
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from sightline_proto import (
     GroundItem,
     GroundRequest,
     Image,
-    TokenRewardItem,
-    TokenRewardRequest,
 )
 from sightline_service.app import create_app
 from sightline_service.models.fake import FakeDetector, FakePerplexity, FakeSimilarity
@@ -78,29 +76,16 @@ def test_every_endpoint_answers(client):
     assert len(surprise.tokens) == surprise.n_tokens == 7
 
 
-def test_both_wires_give_equal_scores(url):
+def test_both_wires_give_equal_scores(url, batch):
     replies = []
     for wire in ("json", "protobuf"):
         with RewardClient(url, api_key=KEY, wire=wire) as client:
-            replies.append(client.send(batch(png(2), png(3))))
+            replies.append(client.send(batch(png(2), png(3), text=TEXT)))
     assert replies[0] == replies[1]
 
 
-def batch(*images: bytes | Image) -> TokenRewardRequest:
-    return TokenRewardRequest(
-        items=tuple(
-            TokenRewardItem(
-                id=str(number),
-                image=image if isinstance(image, Image) else Image(image),
-                texts=(TEXT,),
-            )
-            for number, image in enumerate(images)
-        )
-    )
-
-
-def test_a_bad_image_fails_its_item_alone(client):
-    reply = client.send(batch(png(4), b"no image", png(5)))
+def test_a_bad_image_fails_its_item_alone(client, batch):
+    reply = client.send(batch(png(4), b"no image", png(5), text=TEXT))
     assert [item.error.code if item.error else None for item in reply.items] == [
         None,
         "image_invalid",
@@ -125,11 +110,11 @@ def test_an_image_that_the_service_never_stored_is_uploaded(client):
     assert caught.value.code == "image_not_found"
 
 
-def test_a_batch_beyond_the_services_body_limit_is_halved(client):
+def test_a_batch_beyond_the_services_body_limit_is_halved(client, batch):
     noise = [PIL.Image.effect_noise((90, 90), 64 + number) for number in range(12)]
     images = [to_image(image) for image in noise]
     assert sum(len(image.decode()) for image in images) > 80_000
-    reply = client.send(batch(*images))
+    reply = client.send(batch(*images, text=TEXT))
     assert [(item.index, item.id, item.error) for item in reply.items] == [
         (number, str(number), None) for number in range(12)
     ]
@@ -153,7 +138,7 @@ def test_info_says_what_is_served(client):
     assert client.ready()
 
 
-def test_many_calls_at_once_from_an_event_loop(url):
+def test_many_calls_at_once_from_an_event_loop(url, batch):
     async def run() -> list[float]:
         async with AsyncRewardClient(url, api_key=KEY, max_concurrency=16) as client:
             calls = [client.token_reward(png(number % 50), TEXT) for number in range(100)]
@@ -161,7 +146,7 @@ def test_many_calls_at_once_from_an_event_loop(url):
             replies = [
                 reply
                 async for reply in client.send_many(
-                    TOKEN_REWARD, (batch(png(number % 50)) for number in range(100))
+                    TOKEN_REWARD, (batch(png(number % 50), text=TEXT) for number in range(100))
                 )
             ]
         many = [reply.items[0].results[0].spans[0].cosine for reply in replies]

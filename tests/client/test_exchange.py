@@ -249,10 +249,10 @@ def test_a_busy_item_keeps_its_error_where_no_time_or_retry_is_left(drive):
         assert driver.pauses == [0.125]
 
 
-def test_a_single_item_raises_its_error(drive):
+def test_a_single_item_raises_its_error(drive, batch):
     driver = drive()
     with pytest.raises(errors.ItemError, match="the bytes are no image") as caught:
-        driver.run(driver.exchange.ask_one(TOKEN_REWARD, driver.batch(b"broken")))
+        driver.run(driver.exchange.ask_one(TOKEN_REWARD, batch(b"broken")))
     error = caught.value
     assert (error.status, error.code, error.param) == (200, "image_invalid", "items[0].image")
     assert (error.attempts, error.url) == (1, A)
