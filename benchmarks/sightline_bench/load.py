@@ -63,7 +63,6 @@ LOADS = {
         Load("distinct-1", n_texts=1),
         Load("distinct-20", n_texts=20),
         Load("groups-8", n_texts=8),
-        Load("repeated-images-1", n_texts=1, n_images=256),
         Load("repeated-all", n_texts=1, n_images=256, n_captions=256),
         Load("few-images-20", n_texts=20, n_images=8),
         Load("few-images-and-texts", n_texts=1, n_images=8, n_captions=8),

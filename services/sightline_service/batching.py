@@ -263,8 +263,9 @@ class DynamicBatcher:
 
     def _run(self) -> None:
         try:
-            while self._serve_next():
-                pass
+            while batch := self._next_batch():
+                self._serve(batch)
+                del batch  # it is not kept while the thread waits for another
         except BaseException:
             log.critical("the owner thread of the %s model died", self.name, exc_info=True)
         finally:
@@ -293,12 +294,6 @@ class DynamicBatcher:
                 if deadline is None and not woken:
                     self._rest()
                     rests = True
-
-    def _serve_next(self) -> bool:
-        """Runs the next batch, which is not kept while the thread waits for another."""
-        if batch := self._next_batch():
-            self._serve(batch)
-        return bool(batch)
 
     def _serve(self, batch: list[Entry]) -> None:
         started = time.monotonic()

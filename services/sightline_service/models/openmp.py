@@ -34,8 +34,10 @@ def keep_to_thread() -> None:
     put those of the models to sleep between two operations (see `release_team`). Products of
     matrices are not among them, and keep the number of threads that MKL has of its own.
     """
-    runtime, torch = _runtime(), sys.modules.get("torch")
-    if runtime is not None and torch is not None:
+    runtime = _runtime()
+    if runtime is not None:
+        import torch
+
         torch.get_num_threads()  # torch sets a thread's number when the thread first uses it
         runtime.omp_set_num_threads(1)
 
